@@ -1,0 +1,174 @@
+"""Damped Newton for many small robust fits at once, with exact derivatives.
+
+Minimises F(theta) = sum_n w_n rho(y_n - f_n(theta)) for M independent problems (starts, bootstrap
+draws) that share their points. The step is -(H + lambda G)^-1 grad F, where G is the matrix of the
+least-squares majoriser (iterated reweighted least squares): far from the optimum that is a safe
+descent direction, near it lambda shrinks and the step is Newton's. Stops are relative to F, never
+absolute: a sum of Huber(1e-3) losses is about 1e-3 itself, where absolute tolerances stop early.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scalegrow.laws.law import Surface
+from scalegrow.laws.loss import Loss
+from scalegrow.laws.points import FloatArray
+
+CHUNK = 256  # problems advanced together: their (M, n) arrays stay in the cache
+MAX_ITERATIONS = 300
+RELATIVE_DECREASE = 1e-9
+LAMBDA_START, LAMBDA_DOWN, LAMBDA_UP, LAMBDA_MAX = 1e-3, 1 / 6, 5.0, 1e9
+ROUNDING = 1e-13  # decreases below this share of F cannot be told from rounding
+
+
+@dataclass(frozen=True)
+class Problem:
+    """M robust fits over the same n points.
+
+    y, w: (n,) or (M, n). lower, upper: (p,) bounds on theta. free: (p,) coefficients to fit.
+    """
+
+    surface: Surface
+    y: FloatArray
+    w: FloatArray
+    loss: Loss
+    lower: FloatArray
+    upper: FloatArray
+    free: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """theta (M, p), F (M,), the projected gradient's Newton decrement relative to F (M,), iterations (M,)."""
+
+    theta: FloatArray
+    objective: FloatArray
+    decrement: FloatArray
+    iterations: npt.NDArray[np.intp]
+
+
+def minimise(problem: Problem, starts: FloatArray) -> Minimum:
+    """Run every start (M, p) to its local minimum, in chunks."""
+    M = len(starts)
+    starts = np.clip(starts, problem.lower, problem.upper)
+    parts = [
+        _minimise_chunk(problem, rows, starts[rows])
+        for rows in (np.arange(i, min(i + CHUNK, M)) for i in range(0, M, CHUNK))
+    ]
+    return Minimum(*(np.concatenate([getattr(part, f) for part in parts]) for f in Minimum.__annotations__))
+
+
+def anneal(problem: Problem, starts: FloatArray) -> Minimum:
+    """Minimise along the loss's path from smooth to sharp; the last step is the loss itself."""
+    for loss in problem.loss.path():
+        stage = Problem(
+            problem.surface, problem.y, problem.w, loss, problem.lower, problem.upper, problem.free
+        )
+        found = minimise(stage, starts)
+        starts = found.theta
+    return found
+
+
+def _rows(values: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
+    return values if values.ndim == 1 else values[rows]
+
+
+def _minimise_chunk(problem: Problem, rows: npt.NDArray[np.intp], theta: FloatArray) -> Minimum:
+    """Advance one chunk; finished problems leave it so that the rest go on alone."""
+    m = len(rows)
+    theta = theta.copy()
+    objective, decrement = np.full(m, np.inf), np.full(m, np.inf)
+    iterations = np.zeros(m, dtype=np.intp)
+    damping, calm = np.full(m, LAMBDA_START), np.zeros(m, dtype=np.intp)
+    live = np.arange(m)
+    for _ in range(MAX_ITERATIONS):
+        here = Local.at(problem, rows[live], theta[live])
+        objective[live], decrement[live] = here.objective, here.decrement()
+        step = here.step(damping[live])
+        trial = np.clip(theta[live] + step, problem.lower, problem.upper)
+        cost = _objective(problem, rows[live], trial)
+        better = cost < here.objective
+        drop = np.where(better, here.objective - cost, 0.0)
+        theta[live[better]] = trial[better]
+        objective[live[better]] = cost[better]
+        iterations[live] += 1
+        damping[live] = np.where(better, damping[live] * LAMBDA_DOWN, damping[live] * LAMBDA_UP)
+        scale = np.maximum(np.abs(here.objective), np.finfo(float).tiny)
+        calm[live] = np.where(better & (drop < RELATIVE_DECREASE * scale), calm[live] + 1, calm[live] * ~better)
+        flat = decrement[live] < ROUNDING
+        done = (calm[live] >= 2) | (damping[live] > LAMBDA_MAX) | flat
+        live = live[~done]
+        if not len(live):
+            break
+    last = Local.at(problem, rows, theta)
+    return Minimum(theta, last.objective, last.decrement(), iterations)
+
+
+def _objective(problem: Problem, rows: npt.NDArray[np.intp], theta: FloatArray) -> FloatArray:
+    f, _ = problem.surface.value(theta)
+    cost = np.sum(_rows(problem.w, rows) * problem.loss.rho(_rows(problem.y, rows) - f), axis=1)
+    return np.where(np.isfinite(cost), cost, np.inf)
+
+
+@dataclass(frozen=True)
+class Local:
+    """F, its gradient, Hessian H and majoriser G at one theta per problem; active: coefficients that may move."""
+
+    objective: FloatArray
+    grad: FloatArray
+    H: FloatArray
+    G: FloatArray
+    active: npt.NDArray[np.bool_]
+
+    @classmethod
+    def at(cls, problem: Problem, rows: npt.NDArray[np.intp], theta: FloatArray) -> "Local":
+        """Everything Newton's method needs at theta (m, p)."""
+        y, w, loss, surface = _rows(problem.y, rows), _rows(problem.w, rows), problem.loss, problem.surface
+        f, state = surface.value(theta)
+        r = y - f
+        pull = w * loss.psi(r)
+        grad = -surface.gradient(state, pull)
+        H = surface.gram(state, w * loss.psi_prime(r)) - surface.curvature(state, pull)
+        G = surface.gram(state, w * loss.irls_weight(r))
+        pinned = ((theta <= problem.lower) & (grad > 0)) | ((theta >= problem.upper) & (grad < 0))
+        active = problem.free & ~pinned
+        return cls(np.sum(w * loss.rho(r), axis=1), grad * active, _mask(H, active), _mask(G, active), active)
+
+    def step(self, damping: FloatArray) -> FloatArray:
+        """-(H + lambda (G + tiny ridge))^-1 grad, 0 for coefficients that may not move."""
+        p = self.grad.shape[1]
+        diagonal = np.einsum("mii->mi", self.G)
+        ridge = 1e-9 * diagonal + 1e-14 * diagonal.max(axis=1, keepdims=True) + 1e-300
+        majoriser = self.G + ridge[:, :, None] * np.eye(p)
+        system = self.H + damping[:, None, None] * majoriser + (~self.active)[:, :, None] * np.eye(p)
+        step: FloatArray = -solve(system, self.grad)
+        return step
+
+    def decrement(self) -> FloatArray:
+        """grad' G^-1 grad / F: how much of F one majoriser step could still remove, about."""
+        p = self.grad.shape[1]
+        diagonal = np.einsum("mii->mi", self.G)
+        ridge = 1e-12 * diagonal + 1e-300
+        system = self.G + ridge[:, :, None] * np.eye(p) + (~self.active)[:, :, None] * np.eye(p)
+        drop = np.einsum("mi,mi->m", self.grad, solve(system, self.grad))
+        share: FloatArray = np.abs(drop) / np.maximum(self.objective, np.finfo(float).tiny)
+        return share
+
+
+def _mask(matrix: FloatArray, active: npt.NDArray[np.bool_]) -> FloatArray:
+    masked: FloatArray = matrix * active[:, :, None] * active[:, None, :]
+    return masked
+
+
+def solve(system: FloatArray, right: FloatArray) -> FloatArray:
+    """Batched symmetric solves; a singular system falls back to its pseudo-inverse."""
+    size = np.sqrt(np.maximum(np.abs(np.einsum("mii->mi", system)), 1e-300))
+    scaled = system / size[:, :, None] / size[:, None, :]
+    try:
+        x = np.linalg.solve(scaled, (right / size)[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        x = np.einsum("mij,mj->mi", np.linalg.pinv(scaled, hermitian=True), right / size)
+    solution: FloatArray = x / size
+    return solution

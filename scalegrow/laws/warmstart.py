@@ -1,0 +1,164 @@
+"""Joint laws of grown and scratch runs, L(N, D, g, D_base, operator).
+
+All of them reduce to Chinchilla from scratch (g = 1, D_base = 0), and at g = 1 with a base to
+Chinchilla on D + D_base tokens: growing by nothing is continued training. E and the exponents are
+shared between arms; each operator adds two coefficients, rho (what growing by g costs) and kappa
+(how fast the base's tokens lose their worth with g). They differ in where these act:
+
+effective-data     E + A N^-alpha + B g^rho (D + g^-kappa D_base)^-beta
+capacity-penalty   E + A N^-alpha g^rho + B (D + g^-kappa D_base)^-beta
+fading-transfer    E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from scalegrow.laws.law import Coefficient, Surface, exponent, scale
+from scalegrow.laws.points import FloatArray, Points
+from scalegrow.laws.surfaces import Derivatives, Smooth, sum_of_terms
+from scalegrow.laws.terms import LinearForm, SumForm, table
+
+SHARED = 5  # E, A, B, alpha, beta come first, then rho and kappa of each operator
+ALPHA_BETA = tuple(np.geomspace(0.06, 0.8, 8))
+JOINT_VARIABLES = ("N", "D", "g", "D_base", "operator")
+
+
+@dataclass(frozen=True)
+class WarmStartForm(SumForm):
+    """What the joint laws have in common: coefficients, seeds, and who grew by which operator."""
+
+    operators: tuple[str, ...] = ("szp",)
+    variables: ClassVar[tuple[str, ...]] = JOINT_VARIABLES
+    source: ClassVar[str] = "this project (docs/laws.md)"
+
+    @property
+    def coefficients(self) -> tuple[Coefficient, ...]:
+        """E, A, B, alpha, beta, then rho[operator], kappa[operator] for each."""
+        shared = (
+            scale("E"),
+            scale("A", ("N", -1, "alpha")),
+            scale("B", ("D", -1, "beta")),
+            exponent("alpha"),
+            exponent("beta"),
+        )
+        own = (
+            exponent(f"{symbol}[{operator}]", -5.0, 5.0)
+            for operator in self.operators
+            for symbol in ("rho", "kappa")
+        )
+        return (*shared, *own)
+
+    def exponent_grid(self) -> tuple[tuple[float, ...], ...]:
+        """alpha, beta; the operators' coefficients start near no effect."""
+        return (ALPHA_BETA, ALPHA_BETA, *((0.03,), (0.3,)) * len(self.operators))
+
+    def own(self, points: Points, symbol: int) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+        """(coefficient index, mask of its rows) of each operator; symbol 0 is rho, 1 kappa."""
+        return [(SHARED + 2 * i + symbol, points.operator == name) for i, name in enumerate(self.operators)]
+
+    def spread(self, theta: FloatArray, points: Points, symbol: int) -> FloatArray:
+        """rho or kappa of each row's own operator (M, n); 0 from scratch."""
+        out = np.zeros((len(theta), len(points)))
+        for i, rows in self.own(points, symbol):
+            out += theta[:, i, None] * rows
+        return out
+
+
+@dataclass(frozen=True)
+class FadingTransfer(WarmStartForm, LinearForm):
+    """L = E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g).
+
+    The base's tokens count in full at g = 1; their worth, read as a power of 1 + D_base/D, falls
+    linearly in ln g. Every log-term is linear in the coefficients.
+    """
+
+    name: ClassVar[str] = "fading-transfer"
+    formula: ClassVar[str] = (
+        "L = E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)"
+    )
+
+    def features(self, points: Points) -> FloatArray:
+        """ln E; ln A - alpha ln N; ln B - beta ln(D + D_base) + rho ln g + kappa ln g ln(1 + D_base/D)."""
+        log_g, head_start = np.log(points.g), np.log1p(points.D_base / points.D)
+        data: dict[int, npt.ArrayLike] = {2: 1.0, 4: -np.log(points.D + points.D_base)}
+        data |= {i: log_g * rows for i, rows in self.own(points, 0)}
+        data |= {i: log_g * head_start * rows for i, rows in self.own(points, 1)}
+        rows: list[dict[int, npt.ArrayLike]] = [{0: 1.0}, {1: 1.0, 3: -np.log(points.N)}, data]
+        return table(len(points), rows, len(self.coefficients))
+
+
+@dataclass(frozen=True)
+class DiscountedBase(WarmStartForm):
+    """Joint laws in which g discounts the base's tokens: D_eff = D + g^-kappa D_base."""
+
+    @property
+    @abstractmethod
+    def penalised_term(self) -> int:
+        """Which term carries g^rho: 1 (A N^-alpha) or 2 (B D_eff^-beta)."""
+
+    def log_terms(self, theta: FloatArray, points: Points) -> FloatArray:
+        """ln E; ln A - alpha ln N; ln B - beta ln D_eff; rho ln g added to the penalised one."""
+        log_eff, _ = self._effective(theta, points)
+        t = np.empty((len(theta), len(points), 3))
+        t[..., 0] = theta[:, 0, None]
+        t[..., 1] = theta[:, 1, None] - theta[:, 3, None] * np.log(points.N)
+        t[..., 2] = theta[:, 2, None] - theta[:, 4, None] * log_eff
+        t[..., self.penalised_term] += self.spread(theta, points, 0) * np.log(points.g)
+        return t
+
+    def _effective(self, theta: FloatArray, points: Points) -> tuple[FloatArray, FloatArray]:
+        """ln D_eff and the share of it that the base gives."""
+        base = points.D_base * np.exp(-self.spread(theta, points, 1) * np.log(points.g))
+        return np.log(points.D + base), base / (points.D + base)
+
+    def surface(self, points: Points) -> Surface:
+        """Bilinear in beta and kappa, so derivatives are written out."""
+        return Smooth(lambda theta: self._derivatives(theta, points))
+
+    def _derivatives(self, theta: FloatArray, points: Points) -> Derivatives:
+        M, n, p = len(theta), len(points), len(self.coefficients)
+        log_g, log_N = np.log(points.g), np.log(points.N)
+        log_eff, share = self._effective(theta, points)
+        beta = theta[:, 4, None]
+        grad, hess = np.zeros((M, n, 3, p)), np.zeros((M, n, 3, p, p))
+        for k in range(3):
+            grad[..., k, k] = 1.0
+        grad[..., 1, 3], grad[..., 2, 4] = -log_N, -log_eff
+        for i, rows in self.own(points, 0):
+            grad[..., self.penalised_term, i] = log_g * rows
+        for i, rows in self.own(points, 1):
+            slope = log_g * share * rows  # -d ln D_eff / d kappa
+            grad[..., 2, i] = beta * slope
+            hess[..., 2, i, 4] = hess[..., 2, 4, i] = slope
+            hess[..., 2, i, i] = -beta * log_g**2 * share * (1 - share) * rows
+        return sum_of_terms(self.log_terms(theta, points), grad, hess)
+
+
+@dataclass(frozen=True)
+class EffectiveData(DiscountedBase):
+    """L = E + A N^-alpha + B g^rho (D + g^-kappa D_base)^-beta: the price of growing is paid in data."""
+
+    name: ClassVar[str] = "effective-data"
+    formula: ClassVar[str] = "L = E + A N^-alpha + B g^rho (D + g^-kappa D_base)^-beta"
+
+    @property
+    def penalised_term(self) -> int:
+        """The data term: the price fades as D grows."""
+        return 2
+
+
+@dataclass(frozen=True)
+class CapacityPenalty(DiscountedBase):
+    """L = E + A N^-alpha g^rho + B (D + g^-kappa D_base)^-beta: the price is paid in parameters."""
+
+    name: ClassVar[str] = "capacity-penalty"
+    formula: ClassVar[str] = "L = E + A N^-alpha g^rho + B (D + g^-kappa D_base)^-beta"
+
+    @property
+    def penalised_term(self) -> int:
+        """The size term: the price stays however long the run."""
+        return 1
