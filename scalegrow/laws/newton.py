@@ -20,6 +20,7 @@ CHUNK = 256  # problems advanced together: their (M, n) arrays stay in the cache
 MAX_ITERATIONS = 300
 RELATIVE_DECREASE = 1e-9
 LAMBDA_START, LAMBDA_DOWN, LAMBDA_UP, LAMBDA_MAX = 1e-3, 1 / 6, 5.0, 1e9
+RIDGE = 1e-2  # of the largest diagonal of G; theta is in logs and exponents, all of order 1
 ROUNDING = 1e-13  # decreases below this share of F cannot be told from rounding
 
 
@@ -86,8 +87,7 @@ def _minimise_chunk(problem: Problem, rows: npt.NDArray[np.intp], theta: FloatAr
     for _ in range(MAX_ITERATIONS):
         here = Local.at(problem, rows[live], theta[live])
         objective[live], decrement[live] = here.objective, here.decrement()
-        step = here.step(damping[live])
-        trial = np.clip(theta[live] + step, problem.lower, problem.upper)
+        trial = here.trial(theta[live], damping[live], problem)
         cost = _objective(problem, rows[live], trial)
         better = cost < here.objective
         drop = np.where(better, here.objective - cost, 0.0)
@@ -136,25 +136,42 @@ class Local:
         active = problem.free & ~pinned
         return cls(np.sum(w * loss.rho(r), axis=1), grad * active, _mask(H, active), _mask(G, active), active)
 
-    def step(self, damping: FloatArray) -> FloatArray:
-        """-(H + lambda (G + tiny ridge))^-1 grad, 0 for coefficients that may not move."""
-        p = self.grad.shape[1]
-        diagonal = np.einsum("mii->mi", self.G)
-        ridge = 1e-9 * diagonal + 1e-14 * diagonal.max(axis=1, keepdims=True) + 1e-300
-        majoriser = self.G + ridge[:, :, None] * np.eye(p)
-        system = self.H + damping[:, None, None] * majoriser + (~self.active)[:, :, None] * np.eye(p)
-        step: FloatArray = -solve(system, self.grad)
-        return step
+    def trial(self, theta: FloatArray, damping: FloatArray, problem: Problem) -> FloatArray:
+        """theta after one damped step, inside the bounds.
+
+        Coefficients that the step would carry past a bound go to it, and the others are solved again
+        with that move given: a plain clip of a coupled step need not go downhill.
+        """
+        system = self._damped(damping)
+        step = -_solve_active(system, self.grad, self.active)
+        inside = np.clip(theta + step, problem.lower, problem.upper)
+        stopped = self.active & (inside != theta + step)
+        if not stopped.any():
+            return inside
+        given = np.where(stopped, inside - theta, 0.0)
+        rest = self.active & ~stopped
+        pull = self.grad + np.einsum("mij,mj->mi", system, given)
+        step = given - _solve_active(system, pull * rest, rest)
+        return np.clip(theta + step, problem.lower, problem.upper)
+
+    def _damped(self, damping: FloatArray) -> FloatArray:
+        """H + lambda (G + a ridge): the ridge damps coefficients to which no prediction responds here."""
+        ridge = RIDGE * np.einsum("mii->mi", self.G).max(axis=1) + 1e-300
+        return self.H + damping[:, None, None] * (self.G + ridge[:, None, None] * np.eye(self.G.shape[1]))
 
     def decrement(self) -> FloatArray:
         """grad' G^-1 grad / F: how much of F one majoriser step could still remove, about."""
-        p = self.grad.shape[1]
         diagonal = np.einsum("mii->mi", self.G)
-        ridge = 1e-12 * diagonal + 1e-300
-        system = self.G + ridge[:, :, None] * np.eye(p) + (~self.active)[:, :, None] * np.eye(p)
-        drop = np.einsum("mi,mi->m", self.grad, solve(system, self.grad))
+        system = self.G + (1e-12 * diagonal + 1e-300)[:, :, None] * np.eye(self.G.shape[1])
+        drop = np.einsum("mi,mi->m", self.grad, _solve_active(system, self.grad, self.active))
         share: FloatArray = np.abs(drop) / np.maximum(self.objective, np.finfo(float).tiny)
         return share
+
+
+def _solve_active(system: FloatArray, right: FloatArray, active: npt.NDArray[np.bool_]) -> FloatArray:
+    """The solution over the active coefficients, 0 elsewhere."""
+    eye = np.eye(system.shape[1])
+    return solve_symmetric(_mask(system, active) + (~active)[:, :, None] * eye, right)
 
 
 def _mask(matrix: FloatArray, active: npt.NDArray[np.bool_]) -> FloatArray:
@@ -162,7 +179,7 @@ def _mask(matrix: FloatArray, active: npt.NDArray[np.bool_]) -> FloatArray:
     return masked
 
 
-def solve(system: FloatArray, right: FloatArray) -> FloatArray:
+def solve_symmetric(system: FloatArray, right: FloatArray) -> FloatArray:
     """Batched symmetric solves; a singular system falls back to its pseudo-inverse."""
     size = np.sqrt(np.maximum(np.abs(np.einsum("mii->mi", system)), 1e-300))
     scaled = system / size[:, :, None] / size[:, None, :]

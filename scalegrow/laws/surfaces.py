@@ -97,8 +97,7 @@ class Smooth:
 
     def gram(self, state: Derivatives, a: FloatArray) -> FloatArray:
         """sum_n a_n grad f_n grad f_n'."""
-        total: FloatArray = np.matmul((a[..., None] * state.grad).transpose(0, 2, 1), state.grad)
-        return total
+        return _gram(a, state.grad)
 
     def curvature(self, state: Derivatives, b: FloatArray) -> FloatArray:
         """sum_n b_n Hess f_n."""
@@ -115,3 +114,59 @@ def sum_of_terms(t: FloatArray, grad_t: FloatArray, hess_t: FloatArray) -> Deriv
     hess = np.einsum("mnk,mnkp,mnkq->mnpq", s, grad_t, grad_t, optimize=True)
     hess += np.einsum("mnk,mnkpq->mnpq", s, hess_t)
     return Derivatives(f, grad, hess - grad[..., :, None] * grad[..., None, :])
+
+
+@dataclass(frozen=True)
+class Terms:
+    """t (M, n, K), grad t (M, n, K, p), and the few non-zero second derivatives (k, i, j): (M, n), i <= j."""
+
+    t: FloatArray
+    grad: FloatArray
+    second: dict[tuple[int, int, int], FloatArray]
+
+
+@dataclass(frozen=True)
+class _Bent:
+    terms: Terms
+    shares: FloatArray
+    grad: FloatArray
+
+
+class BentTerms:
+    """The surface of ln sum_k exp(t_k) whose terms are almost linear in theta."""
+
+    def __init__(self, terms: Callable[[FloatArray], Terms]) -> None:
+        self.terms = terms
+
+    def value(self, theta: FloatArray) -> tuple[FloatArray, _Bent]:
+        """f (M, n); the state holds the terms, their shares and grad f."""
+        terms = self.terms(theta)
+        f, shares = softmax_sum([terms.t[..., k] for k in range(terms.t.shape[-1])])
+        s = np.stack(shares, axis=-1)
+        return f, _Bent(terms, s, np.matmul(s[..., None, :], terms.grad)[..., 0, :])
+
+    def gradient(self, state: _Bent, b: FloatArray) -> FloatArray:
+        """sum_n b_n grad f_n."""
+        total: FloatArray = np.matmul(b[:, None, :], state.grad)[:, 0]
+        return total
+
+    def gram(self, state: _Bent, a: FloatArray) -> FloatArray:
+        """sum_n a_n grad f_n grad f_n'."""
+        return _gram(a, state.grad)
+
+    def curvature(self, state: _Bent, b: FloatArray) -> FloatArray:
+        """sum_n b_n (sum_k s_k (grad t_k grad t_k' + Hess t_k) - grad f grad f')."""
+        M, n, K, p = state.terms.grad.shape
+        weights = b[..., None] * state.shares
+        total = _gram(weights.reshape(M, n * K), state.terms.grad.reshape(M, n * K, p)) - self.gram(state, b)
+        for (k, i, j), values in state.terms.second.items():
+            bend = np.einsum("mn,mn->m", weights[..., k], np.broadcast_to(values, (M, n)))
+            total[:, i, j] += bend
+            if i != j:
+                total[:, j, i] += bend
+        return total
+
+
+def _gram(weights: FloatArray, rows: FloatArray) -> FloatArray:
+    total: FloatArray = np.matmul((weights[..., None] * rows).transpose(0, 2, 1), rows)
+    return total

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from scalegrow.laws.law import Coefficient, Surface, exponent, scale
 from scalegrow.laws.points import FloatArray, Points
-from scalegrow.laws.surfaces import Derivatives, Smooth, sum_of_terms
+from scalegrow.laws.surfaces import BentTerms, Terms
 from scalegrow.laws.terms import LinearForm, SumForm, table
 
 SHARED = 5  # E, A, B, alpha, beta come first, then rho and kappa of each operator
@@ -117,25 +117,25 @@ class DiscountedBase(WarmStartForm):
 
     def surface(self, points: Points) -> Surface:
         """Bilinear in beta and kappa, so derivatives are written out."""
-        return Smooth(lambda theta: self._derivatives(theta, points))
+        return BentTerms(lambda theta: self._terms(theta, points))
 
-    def _derivatives(self, theta: FloatArray, points: Points) -> Derivatives:
-        M, n, p = len(theta), len(points), len(self.coefficients)
-        log_g, log_N = np.log(points.g), np.log(points.N)
+    def _terms(self, theta: FloatArray, points: Points) -> Terms:
+        """With slope = -d ln D_eff / d kappa = ln g x (the base's share of D_eff)."""
+        log_g = np.log(points.g)
         log_eff, share = self._effective(theta, points)
-        beta = theta[:, 4, None]
-        grad, hess = np.zeros((M, n, 3, p)), np.zeros((M, n, 3, p, p))
+        beta, slope = theta[:, 4, None], log_g * share
+        grad = np.zeros((len(theta), len(points), 3, len(self.coefficients)))
         for k in range(3):
             grad[..., k, k] = 1.0
-        grad[..., 1, 3], grad[..., 2, 4] = -log_N, -log_eff
+        grad[..., 1, 3], grad[..., 2, 4] = -np.log(points.N), -log_eff
+        second: dict[tuple[int, int, int], FloatArray] = {}
         for i, rows in self.own(points, 0):
             grad[..., self.penalised_term, i] = log_g * rows
         for i, rows in self.own(points, 1):
-            slope = log_g * share * rows  # -d ln D_eff / d kappa
-            grad[..., 2, i] = beta * slope
-            hess[..., 2, i, 4] = hess[..., 2, 4, i] = slope
-            hess[..., 2, i, i] = -beta * log_g**2 * share * (1 - share) * rows
-        return sum_of_terms(self.log_terms(theta, points), grad, hess)
+            grad[..., 2, i] = beta * slope * rows
+            second[2, 4, i] = slope * rows
+            second[2, i, i] = -beta * slope * log_g * (1 - share) * rows
+        return Terms(self.log_terms(theta, points), grad, second)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""Draws of the coefficients: what else the same experiment could have said.
+
+Runs that share a base are not independent, so whole clusters are resampled, never rows of one:
+row          rows with replacement (every row an independent run)
+cluster      clusters with replacement
+wild-cluster the design stays; each cluster's residuals, inflated for leverage (CR2, Bell and McCaffrey
+             2002), are multiplied by one of Webb's six weights. For few clusters.
+parametric   the design stays; normal residuals of the fit's robust scale, independent by row
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scalegrow.errors import InputError
+from scalegrow.laws.newton import Problem, minimise
+from scalegrow.laws.observations import Observations
+from scalegrow.laws.points import FloatArray, Units
+from scalegrow.laws.solve import Optimum, Setup
+
+METHODS = ("auto", "row", "cluster", "wild-cluster", "parametric")
+WEBB = np.sqrt(np.array([0.5, 1.0, 1.5]))  # Webb 2014: six weights +-sqrt(1/2), +-1, +-sqrt(3/2)
+ENOUGH_CLUSTERS = 50  # below, resampling whole clusters often loses a size or an operator
+LEAST_FREEDOM = 0.05  # a cluster that decides a coefficient alone has no residual left to inflate
+
+
+@dataclass(frozen=True)
+class Draws:
+    """theta (M, p) in plain units, the method, and the share of draws that reached an optimum."""
+
+    theta: FloatArray
+    method: str
+    converged: float
+    vanished: dict[str, float]
+
+
+def choose_method(observations: Observations, method: str) -> str:
+    """auto: resample while there are many independent units, else keep the design (wild cluster)."""
+    if method not in METHODS:
+        raise InputError(f"'{method}' is no resampling method: choose one of {', '.join(METHODS)}.")
+    if method != "auto":
+        return method
+    if observations.n_clusters < ENOUGH_CLUSTERS:
+        return "wild-cluster"
+    return "row" if observations.n_clusters == len(observations) else "cluster"
+
+
+def draw(setup: Setup, optimum: Optimum, method: str, M: int, seed: int) -> Draws:
+    """M refits (M, p) to resampled data, each from the optimum; swept coefficients spread evenly."""
+    rng = np.random.default_rng(seed)
+    method = choose_method(setup.observations, method)
+    y, w = resampled(setup, optimum, method, M, rng)
+    problem = setup.problem
+    spread = (rng.permutation(M) + 0.5) / M
+    starts = setup.hold(np.tile(optimum.theta, (M, 1)), spread)
+    again = Problem(problem.surface, y, w, problem.loss, problem.lower, problem.upper, problem.free)
+    found = minimise(again, starts)
+    low = (found.theta <= problem.lower) & problem.free
+    vanished = {
+        c.name: float(share)
+        for c, share in zip(setup.form.coefficients, low.mean(axis=0), strict=True)
+        if c.kind == "scale" and share > 0
+    }
+    plain = setup.form.change_units(found.theta, setup.units, Units())
+    return Draws(plain, method, float(np.mean(found.decrement < 1e-6)), vanished)
+
+
+def resampled(
+    setup: Setup, optimum: Optimum, method: str, M: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """(y, w) of M resampled data sets: either may be shared, shape (n,), or differ, (M, n)."""
+    obs, problem = setup.observations, setup.problem
+    n, ones = len(obs), np.ones(len(obs))
+    if method == "row":
+        return problem.y, rng.multinomial(n, np.full(n, 1 / n), size=M).astype(float)
+    if method == "cluster":
+        k = obs.n_clusters
+        counts = rng.multinomial(k, np.full(k, 1 / k), size=M)
+        return problem.y, counts[:, obs.cluster].astype(float)
+    f = problem.surface.value(optimum.theta[None])[0][0]
+    if method == "wild-cluster":
+        weights = rng.choice(np.concatenate([-WEBB, WEBB]), size=(M, obs.n_clusters))
+        return f + weights[:, obs.cluster] * inflated_residuals(setup, optimum), ones
+    scale = robust_scale(problem.y - f, int(problem.free.sum()))
+    return f + rng.normal(0.0, scale, size=(M, n)), ones
+
+
+def robust_scale(r: FloatArray, n_free: int) -> float:
+    """1.4826 median |r| (consistent for normal residuals), times sqrt(n/(n - p))."""
+    n = len(r)
+    return float(1.4826 * np.median(np.abs(r)) * np.sqrt(n / max(n - n_free, 1)))
+
+
+def jacobian(setup: Setup, theta: FloatArray) -> FloatArray:
+    """d f_n / d theta_i over the free coefficients, (n, p_free)."""
+    n = len(setup.observations)
+    f, state = setup.problem.surface.value(np.tile(theta, (n, 1)))
+    return setup.problem.surface.gradient(state, np.eye(n))[:, setup.problem.free]
+
+
+def inflated_residuals(setup: Setup, optimum: Optimum) -> FloatArray:
+    """(I - H_cc)^(-1/2) r_c per cluster c, H the hat matrix of the linearised law (CR2)."""
+    residuals = setup.problem.y - setup.problem.surface.value(optimum.theta[None])[0][0]
+    q, _ = np.linalg.qr(jacobian(setup, optimum.theta))
+    out = residuals.copy()
+    for c in range(setup.observations.n_clusters):
+        rows = np.flatnonzero(setup.observations.cluster == c)
+        values, vectors = np.linalg.eigh(np.eye(len(rows)) - q[rows] @ q[rows].T)
+        root = vectors @ np.diag(np.maximum(values, LEAST_FREEDOM) ** -0.5) @ vectors.T
+        out[rows] = root @ residuals[rows]
+    return out

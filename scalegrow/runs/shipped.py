@@ -1,0 +1,34 @@
+"""The tables and fits that come with scalegrow."""
+
+from pathlib import Path
+
+import polars as pl
+
+from scalegrow.errors import InputError
+from scalegrow.runs.table import read_table
+
+_PACKAGE = Path(__file__).parents[1]
+# Installed, data/ travels inside the package; in a checkout it stands beside it.
+DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
+TABLES = ("chinchilla_epoch", "warmstart_2605_13405_digitised", "warmstart_2605_13405_printed")
+
+
+def load_table(name_or_path: str) -> pl.DataFrame:
+    """A shipped run table by name, or any run table by path."""
+    if name_or_path in TABLES:
+        return read_table(DATA / f"{name_or_path}.csv")
+    path = Path(name_or_path)
+    if not path.exists() and not path.suffix:
+        raise InputError(
+            f"'{name_or_path}' is neither a file nor a shipped table: give a path or one of {', '.join(TABLES)}."
+        )
+    return read_table(path)
+
+
+def shipped_fit(name: str) -> Path:
+    """The path of a fit that comes with scalegrow."""
+    path = DATA / "fits" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (DATA / "fits").glob("*.json")))
+        raise InputError(f"'{name}' is neither a file nor a shipped fit: give a path or one of {known}.")
+    return path
