@@ -8,7 +8,7 @@ from scalegrow.laws.isoflop import IsoFlopParabola
 from scalegrow.laws.law import Form
 from scalegrow.laws.scratch import Chinchilla, Kaplan, PowerC, PowerD, PowerN
 from scalegrow.laws.transfer import HernandezTransfer, LiewKatoReuse
-from scalegrow.laws.warmstart import CapacityPenalty, EffectiveData, FadingTransfer
+from scalegrow.laws.warmstart import CapacityPenalty, EffectiveData, FadingCapacity, FadingTransfer
 
 LAWS: dict[str, type[Form]] = {
     form.name: form
@@ -22,6 +22,7 @@ LAWS: dict[str, type[Form]] = {
         LiewKatoReuse,
         IsoFlopParabola,
         FadingTransfer,
+        FadingCapacity,
         EffectiveData,
         CapacityPenalty,
     )

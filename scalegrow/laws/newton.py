@@ -7,7 +7,7 @@ descent direction, near it lambda shrinks and the step is Newton's. Stops are re
 absolute: a sum of Huber(1e-3) losses is about 1e-3 itself, where absolute tolerances stop early.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,10 @@ class Problem:
     upper: FloatArray
     free: npt.NDArray[np.bool_]
 
+    def take(self, rows: npt.NDArray[np.intp]) -> "Problem":
+        """Some of the M fits."""
+        return replace(self, y=_rows(self.y, rows), w=_rows(self.w, rows))
+
 
 @dataclass(frozen=True)
 class Minimum:
@@ -64,10 +68,7 @@ def minimise(problem: Problem, starts: FloatArray) -> Minimum:
 def anneal(problem: Problem, starts: FloatArray) -> Minimum:
     """Minimise along the loss's path from smooth to sharp; the last step is the loss itself."""
     for loss in problem.loss.path():
-        stage = Problem(
-            problem.surface, problem.y, problem.w, loss, problem.lower, problem.upper, problem.free
-        )
-        found = minimise(stage, starts)
+        found = minimise(replace(problem, loss=loss), starts)
         starts = found.theta
     return found
 
@@ -87,14 +88,15 @@ def _minimise_chunk(problem: Problem, rows: npt.NDArray[np.intp], theta: FloatAr
     for _ in range(MAX_ITERATIONS):
         here = Local.at(problem, rows[live], theta[live])
         objective[live], decrement[live] = here.objective, here.decrement()
-        trial = here.trial(theta[live], damping[live], problem)
+        before = theta[live]
+        trial = here.trial(before, damping[live], problem)
         cost = _objective(problem, rows[live], trial)
         better = cost < here.objective
         drop = np.where(better, here.objective - cost, 0.0)
         theta[live[better]] = trial[better]
         objective[live[better]] = cost[better]
         iterations[live] += 1
-        damping[live] = np.where(better, damping[live] * LAMBDA_DOWN, damping[live] * LAMBDA_UP)
+        damping[live] *= damping_change(here, trial - before, here.objective - cost)
         scale = np.maximum(np.abs(here.objective), np.finfo(float).tiny)
         calm[live] = np.where(better & (drop < RELATIVE_DECREASE * scale), calm[live] + 1, calm[live] * ~better)
         flat = decrement[live] < ROUNDING
@@ -104,6 +106,14 @@ def _minimise_chunk(problem: Problem, rows: npt.NDArray[np.intp], theta: FloatAr
             break
     last = Local.at(problem, rows, theta)
     return Minimum(theta, last.objective, last.decrement(), iterations)
+
+
+def damping_change(here: "Local", step: FloatArray, drop: FloatArray) -> FloatArray:
+    """Trust by gain: the drop that came over the drop that the quadratic model promised."""
+    slope = np.einsum("mi,mi->m", here.grad, step)
+    promised = -(slope + 0.5 * np.einsum("mi,mij,mj->m", step, here.H, step))
+    gain = drop / np.maximum(promised, 1e-300 + 1e-15 * np.abs(here.objective))
+    return np.select([drop <= 0, gain > 0.75, gain > 0.25], [LAMBDA_UP, LAMBDA_DOWN, 1.0], LAMBDA_UP)
 
 
 def _objective(problem: Problem, rows: npt.NDArray[np.intp], theta: FloatArray) -> FloatArray:

@@ -1,7 +1,7 @@
 """The best coefficients of a form for given observations, and a certificate that they are the best."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -103,12 +103,13 @@ def bounds(form: Form, y: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best theta (p,) in centred units and its certificate."""
+    """The best theta (p,) in centred units, its certificate, and the seeds (m, p) it was found from."""
 
     theta: FloatArray
     certificate: Certificate
     pinned: npt.NDArray[np.bool_]
     eigenvectors: FloatArray
+    seeds: FloatArray
 
 
 def solve(setup: Setup) -> Optimum:
@@ -130,7 +131,7 @@ def solve(setup: Setup) -> Optimum:
         second_solver=second_solver(setup, seeds[-1], objective),
         delta_over_mad=float(getattr(setup.loss, "delta", np.inf) / max(float(np.median(residuals)), 1e-300)),
     )
-    return Optimum(theta, certificate, setup.problem.free & ~movable, vectors)
+    return Optimum(theta, certificate, setup.problem.free & ~movable, vectors, seeds)
 
 
 def spectrum(H: FloatArray, movable: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
@@ -159,10 +160,7 @@ def second_solver(setup: Setup, seed: FloatArray, objective: float) -> float:
 
     problem = setup.problem
     path = problem.loss.path()
-    near = minimise(
-        Problem(problem.surface, problem.y, problem.w, path[0], problem.lower, problem.upper, problem.free),
-        seed[None],
-    ).theta[0]
+    near = minimise(replace(problem, loss=path[0]), seed[None]).theta[0]
     active = Local.at(problem, np.zeros(1, dtype=np.intp), near[None]).active[0]
     unit = max(objective, np.finfo(float).tiny)
 

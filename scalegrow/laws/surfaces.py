@@ -39,7 +39,7 @@ class LinearTerms:
         product = self.x[k][:, :, None] * self.x[l][:, None, :]
         if k != l:
             product = product + product.transpose(0, 2, 1)
-        flat = product.reshape(self.n, -1)
+        flat = product.reshape(self.n, self.p * self.p)
         used = np.flatnonzero(np.any(flat != 0, axis=0))
         return np.ascontiguousarray(flat[:, used]), used
 

@@ -8,12 +8,13 @@ wild-cluster the design stays; each cluster's residuals, inflated for leverage (
 parametric   the design stays; normal residuals of the fit's robust scale, independent by row
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from scalegrow.errors import InputError
-from scalegrow.laws.newton import Problem, minimise
+from scalegrow.laws.newton import Minimum, Problem, minimise
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import FloatArray, Units
 from scalegrow.laws.solve import Optimum, Setup
@@ -21,6 +22,7 @@ from scalegrow.laws.solve import Optimum, Setup
 METHODS = ("auto", "row", "cluster", "wild-cluster", "parametric")
 WEBB = np.sqrt(np.array([0.5, 1.0, 1.5]))  # Webb 2014: six weights +-sqrt(1/2), +-1, +-sqrt(3/2)
 ENOUGH_CLUSTERS = 50  # below, resampling whole clusters often loses a size or an operator
+ON_SLOPE = 1e-6  # relative decrement above which a draw has not reached an optimum
 LEAST_FREEDOM = 0.05  # a cluster that decides a coefficient alone has no residual left to inflate
 
 
@@ -53,8 +55,8 @@ def draw(setup: Setup, optimum: Optimum, method: str, M: int, seed: int) -> Draw
     problem = setup.problem
     spread = (rng.permutation(M) + 0.5) / M
     starts = setup.hold(np.tile(optimum.theta, (M, 1)), spread)
-    again = Problem(problem.surface, y, w, problem.loss, problem.lower, problem.upper, problem.free)
-    found = minimise(again, starts)
+    again = replace(problem, y=y, w=w)
+    found = restarted(again, minimise(again, starts), setup.hold(optimum.seeds), problem.free)
     low = (found.theta <= problem.lower) & problem.free
     vanished = {
         c.name: float(share)
@@ -62,7 +64,27 @@ def draw(setup: Setup, optimum: Optimum, method: str, M: int, seed: int) -> Draw
         if c.kind == "scale" and share > 0
     }
     plain = setup.form.change_units(found.theta, setup.units, Units())
-    return Draws(plain, method, float(np.mean(found.decrement < 1e-6)), vanished)
+    return Draws(plain, method, float(np.mean(found.decrement <= ON_SLOPE)), vanished)
+
+
+def restarted(problem: Problem, found: Minimum, seeds: FloatArray, free: npt.NDArray[np.bool_]) -> Minimum:
+    """Problems still on a slope after the first pass, run again from every seed; the best of all is kept.
+
+    Where the data hardly bend the objective (two model sizes, say) the way from one optimum to another
+    is a long curved valley, and starting beyond it is quicker than walking through it.
+    """
+    stuck = np.flatnonzero(found.decrement > ON_SLOPE)
+    if not len(stuck):
+        return found
+    theta, objective, decrement = found.theta.copy(), found.objective.copy(), found.decrement.copy()
+    part = problem.take(stuck)
+    for seed in seeds:
+        other = minimise(part, np.where(free, seed, theta[stuck]))
+        better = other.objective < objective[stuck]
+        rows = stuck[better]
+        theta[rows], objective[rows] = other.theta[better], other.objective[better]
+        decrement[rows] = other.decrement[better]
+    return Minimum(theta, objective, decrement, found.iterations)
 
 
 def resampled(

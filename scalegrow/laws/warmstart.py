@@ -5,9 +5,13 @@ Chinchilla on D + D_base tokens: growing by nothing is continued training. E and
 shared between arms; each operator adds two coefficients, rho (what growing by g costs) and kappa
 (how fast the base's tokens lose their worth with g). They differ in where these act:
 
-effective-data     E + A N^-alpha + B g^rho (D + g^-kappa D_base)^-beta
-capacity-penalty   E + A N^-alpha g^rho + B (D + g^-kappa D_base)^-beta
-fading-transfer    E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)
+                    growing is paid in data              growing is paid in size
+base discounted     effective-data                       capacity-penalty
+  in tokens         B g^rho (D + g^-kappa D_base)^-beta  A N^-alpha g^rho, B (D + g^-kappa D_base)^-beta
+base discounted     fading-transfer                      fading-capacity
+  as a power        B g^rho F                            A N^-alpha g^rho, B F
+with F = (D + D_base)^-beta (1 + D_base/D)^(kappa ln g). The fading forms have log-terms linear in
+every coefficient, so kappa stays identified where an operator makes no use of the base's tokens.
 """
 
 from abc import abstractmethod
@@ -56,6 +60,11 @@ class WarmStartForm(SumForm):
         """alpha, beta; the operators' coefficients start near no effect."""
         return (ALPHA_BETA, ALPHA_BETA, *((0.03,), (0.3,)) * len(self.operators))
 
+    @property
+    @abstractmethod
+    def penalised_term(self) -> int:
+        """Which term carries g^rho: 1, A N^-alpha (the price stays) or 2, B D_eff^-beta (it fades with D)."""
+
     def own(self, points: Points, symbol: int) -> list[tuple[int, npt.NDArray[np.bool_]]]:
         """(coefficient index, mask of its rows) of each operator; symbol 0 is rho, 1 kappa."""
         return [(SHARED + 2 * i + symbol, points.operator == name) for i, name in enumerate(self.operators)]
@@ -69,36 +78,49 @@ class WarmStartForm(SumForm):
 
 
 @dataclass(frozen=True)
-class FadingTransfer(WarmStartForm, LinearForm):
-    """L = E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g).
-
-    The base's tokens count in full at g = 1; their worth, read as a power of 1 + D_base/D, falls
-    linearly in ln g. Every log-term is linear in the coefficients.
-    """
-
-    name: ClassVar[str] = "fading-transfer"
-    formula: ClassVar[str] = (
-        "L = E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)"
-    )
+class FadingBase(WarmStartForm, LinearForm):
+    """Joint laws in which the base's tokens count in full at g = 1, and less as a power, linear in ln g."""
 
     def features(self, points: Points) -> FloatArray:
-        """ln E; ln A - alpha ln N; ln B - beta ln(D + D_base) + rho ln g + kappa ln g ln(1 + D_base/D)."""
+        """ln E; ln A - alpha ln N; ln B - beta ln(D + D_base) + kappa ln g ln(1 + D_base/D); rho ln g on one."""
         log_g, head_start = np.log(points.g), np.log1p(points.D_base / points.D)
+        size: dict[int, npt.ArrayLike] = {1: 1.0, 3: -np.log(points.N)}
         data: dict[int, npt.ArrayLike] = {2: 1.0, 4: -np.log(points.D + points.D_base)}
-        data |= {i: log_g * rows for i, rows in self.own(points, 0)}
+        terms: list[dict[int, npt.ArrayLike]] = [{0: 1.0}, size, data]
+        terms[self.penalised_term] |= {i: log_g * rows for i, rows in self.own(points, 0)}
         data |= {i: log_g * head_start * rows for i, rows in self.own(points, 1)}
-        rows: list[dict[int, npt.ArrayLike]] = [{0: 1.0}, {1: 1.0, 3: -np.log(points.N)}, data]
-        return table(len(points), rows, len(self.coefficients))
+        return table(len(points), terms, len(self.coefficients))
+
+
+@dataclass(frozen=True)
+class FadingTransfer(FadingBase):
+    """L = E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)."""
+
+    name: ClassVar[str] = "fading-transfer"
+    formula: ClassVar[str] = "L = E + A N^-alpha + B g^rho (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)"
+
+    @property
+    def penalised_term(self) -> int:
+        """The data term."""
+        return 2
+
+
+@dataclass(frozen=True)
+class FadingCapacity(FadingBase):
+    """L = E + A N^-alpha g^rho + B (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)."""
+
+    name: ClassVar[str] = "fading-capacity"
+    formula: ClassVar[str] = "L = E + A N^-alpha g^rho + B (D + D_base)^-beta (1 + D_base/D)^(kappa ln g)"
+
+    @property
+    def penalised_term(self) -> int:
+        """The size term."""
+        return 1
 
 
 @dataclass(frozen=True)
 class DiscountedBase(WarmStartForm):
     """Joint laws in which g discounts the base's tokens: D_eff = D + g^-kappa D_base."""
-
-    @property
-    @abstractmethod
-    def penalised_term(self) -> int:
-        """Which term carries g^rho: 1 (A N^-alpha) or 2 (B D_eff^-beta)."""
 
     def log_terms(self, theta: FloatArray, points: Points) -> FloatArray:
         """ln E; ln A - alpha ln N; ln B - beta ln D_eff; rho ln g added to the penalised one."""
@@ -147,7 +169,7 @@ class EffectiveData(DiscountedBase):
 
     @property
     def penalised_term(self) -> int:
-        """The data term: the price fades as D grows."""
+        """The data term."""
         return 2
 
 
@@ -160,5 +182,5 @@ class CapacityPenalty(DiscountedBase):
 
     @property
     def penalised_term(self) -> int:
-        """The size term: the price stays however long the run."""
+        """The size term."""
         return 1
