@@ -92,7 +92,9 @@ def diagnose(setup: Setup, optimum: Optimum, drawn: Draws) -> tuple[FitStatus, s
 def describe_fixed(fixed: Fixed) -> str:
     """What was not fitted: 'E swept over 0.4 to 1.3.'"""
     words = [
-        f"{name} swept over {value[0]:g} to {value[1]:g}" if isinstance(value, tuple) else f"{name} held at {value:g}"
+        f"{name} swept over {value[0]:g} to {value[1]:g}"
+        if isinstance(value, tuple)
+        else f"{name} held at {value:g}"
         for name, value in fixed.items()
     ]
     return "; ".join(words) + "." if words else ""

@@ -46,7 +46,7 @@ class IsoFlopParabola(Form):
     def starts(self, points: Points, y: FloatArray) -> FloatArray:
         """The least-squares parabola, opened upwards if the data bend the other way."""
         log_N = np.log(points.N)
-        c2, c1, c0 = np.polyfit(log_N, y, 2) if len(y) > 2 else (0.0, 0.0, float(np.mean(y)))
+        c2, c1, _ = np.polyfit(log_N, y, 2) if len(y) > 2 else (0.0, 0.0, float(np.mean(y)))
         w = max(c2, 1e-4)
         middle = float(np.clip(-c1 / (2 * w), log_N.min() - 3, log_N.max() + 3))
         return np.array([[y.min(), middle, w], [y.min(), log_N[np.argmin(y)], max(w, 0.01)]])

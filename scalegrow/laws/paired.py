@@ -53,7 +53,9 @@ def features(points: Points, operators: tuple[str, ...]) -> FloatArray:
     return np.hstack([effects * (points.operator == name)[:, None] for name in operators])
 
 
-def fit_paired(observations: Observations, operators: tuple[str, ...], trained: FloatArray | None = None) -> PairedFit:
+def fit_paired(
+    observations: Observations, operators: tuple[str, ...], trained: FloatArray | None = None
+) -> PairedFit:
     """Least squares on the pairs of the table, clusters by base; trained: mask of rows that may be used."""
     import statsmodels.api as sm
 
@@ -61,7 +63,9 @@ def fit_paired(observations: Observations, operators: tuple[str, ...], trained: 
     pairs = [(i, j) for i, j in observations.pairs() if usable[i] and usable[j]]
     need = 2 * len(operators) + 2
     if len(pairs) < need:
-        raise InputError(f"{len(pairs)} grown-scratch pairs cannot determine a paired model: give at least {need}.")
+        raise InputError(
+            f"{len(pairs)} grown-scratch pairs cannot determine a paired model: give at least {need}."
+        )
     rows, partners = np.array(pairs, dtype=np.intp).T
     clusters = observations.cluster[rows]
     result: Any = sm.OLS(

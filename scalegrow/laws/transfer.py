@@ -52,7 +52,13 @@ class LiewKatoReuse(LinearForm):
     @property
     def coefficients(self) -> tuple[Coefficient, ...]:
         """E, A, alpha_1, alpha_2, alpha_3."""
-        return scale("E"), scale("A"), exponent("alpha_1", -4), exponent("alpha_2", -4), exponent("alpha_3", -4)
+        return (
+            scale("E"),
+            scale("A"),
+            exponent("alpha_1", -4),
+            exponent("alpha_2", -4),
+            exponent("alpha_3", -4),
+        )
 
     def features(self, points: Points) -> FloatArray:
         """ln E; ln A - alpha_1 l_1 - alpha_2 l_2 + alpha_3 l_1 l_2 with l = ln D."""

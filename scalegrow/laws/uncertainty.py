@@ -116,7 +116,7 @@ def robust_scale(r: FloatArray, n_free: int) -> float:
 def jacobian(setup: Setup, theta: FloatArray) -> FloatArray:
     """d f_n / d theta_i over the free coefficients, (n, p_free)."""
     n = len(setup.observations)
-    f, state = setup.problem.surface.value(np.tile(theta, (n, 1)))
+    _, state = setup.problem.surface.value(np.tile(theta, (n, 1)))
     return setup.problem.surface.gradient(state, np.eye(n))[:, setup.problem.free]
 
 

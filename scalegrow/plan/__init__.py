@@ -1,1 +1,1 @@
-
+"""From a fit to a decision."""

@@ -166,7 +166,10 @@ def _require_consistent_growth(frame: pl.DataFrame, name: str) -> None:
         (~grown & (pl.col("base_tokens") != 0), "is 'scratch' but has base tokens: name its operator"),
         (grown & pl.col("growth_factor").is_null(), "is grown but has neither growth_factor nor base_params"),
         (grown & (pl.col("growth_factor") < 1), "has a growth factor below 1: growing never shrinks a model"),
-        (grown & pl.col("base_tokens").is_null(), "is grown but has no base_tokens: give the tokens its base saw"),
+        (
+            grown & pl.col("base_tokens").is_null(),
+            "is grown but has no base_tokens: give the tokens its base saw",
+        ),
         (pl.col("base_tokens") < 0, "has negative base_tokens"),
         (
             grown & ((pl.col("base_params") * pl.col("growth_factor") / pl.col("n_params") - 1).abs() > 0.01),
@@ -228,4 +231,3 @@ def keep_rows(frame: pl.DataFrame, rows: str) -> pl.DataFrame:
 
 def _values(frame: pl.DataFrame, column: str) -> set[object]:
     return set(frame[column].unique().to_list())
-

@@ -1,0 +1,97 @@
+"""Growth: a base shape, a target shape and the operator between them; the three growth factors.
+
+Symbols: g = N_target / N_base; which N is counted changes the number, so all three are kept.
+"""
+
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from scalegrow.errors import InputError
+from scalegrow.shape import ModelShape, shape_for
+
+Axis = Literal["width", "depth", "none"]
+Preserves = Literal["exact", "limit", "none"]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A way to grow: along which axis, and whether it keeps the base's function at step 0."""
+
+    name: str
+    axis: Axis
+    preserves: Preserves
+    summary: str
+
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator
+    for operator in (
+        Operator("scratch", "none", "none", "a fresh initialisation: the control"),
+        Operator("szp", "width", "none", "shrink, zero-pad, perturb (arXiv 2605.13405)"),
+        Operator("net2net", "width", "exact", "copy random units, split their outgoing weights (1511.05641)"),
+        Operator("tile", "width", "exact", "every unit copied k times (HyperCloning, arXiv 2409.12903)"),
+        Operator("tile_noise", "width", "exact", "tile with opposite noise on pairs of copies (2409.12903)"),
+        Operator("zero_pad", "width", "exact", "new units that the old ones do not see"),
+        Operator("perturbative_copy", "width", "limit", "tile with independent noise (arXiv 2604.04281)"),
+        Operator("asymmetric_reset", "width", "exact", "tile, moments of new copies reset (arXiv 2602.02472)"),
+        Operator("structured_non_clone", "width", "none", "new units in a reference subspace (2604.04281)"),
+        Operator("random_copy", "width", "none", "old and random blocks, rescaled by RMS (arXiv 2602.02472)"),
+        Operator("zero_copy", "width", "none", "old and zero blocks, rescaled by RMS (arXiv 2602.02472)"),
+        Operator("block_diagonal", "width", "exact", "copies side by side (Staged, arXiv 2203.06211)"),
+        Operator("aki", "width", "none", "copies with the next layer's weights (bert2BERT, arXiv 2110.07143)"),
+        Operator("ligo", "width", "none", "learned linear maps (LiGO, arXiv 2303.00980)"),
+        Operator("stack", "depth", "none", "all layers repeated in order (G_stack, arXiv 2405.15319)"),
+        Operator("interleave", "depth", "none", "each layer repeated in place"),
+        Operator("zero_insert", "depth", "exact", "copied layers whose output is zero (LLaMA-Pro)"),
+        Operator("identity_insert", "depth", "exact", "layers that pass their input through (2203.06211)"),
+        Operator("solar", "depth", "none", "two overlapping copies, seam removed (SOLAR)"),
+        Operator("middle", "depth", "none", "the middle block repeated (MIDAS, arXiv 2409.19044)"),
+    )
+}
+
+
+def operator(name: str) -> Operator:
+    """The operator of this name; InputError names the nearest ones."""
+    if name in OPERATORS:
+        return OPERATORS[name]
+    near = get_close_matches(name, OPERATORS, n=3, cutoff=0.4) or ["szp", "net2net", "stack"]
+    raise InputError(f"'{name}' is no growth operator: did you mean {', '.join(near)}?")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """From a base shape to a target shape by an operator."""
+
+    base: ModelShape
+    target: ModelShape
+    operator: str
+
+    def __post_init__(self) -> None:
+        operator(self.operator)
+        if self.target.n_params < self.base.n_params:
+            raise InputError("the target is smaller than the base: growing never shrinks a model.")
+
+    @classmethod
+    def by_factor(cls, base_params: float, factor: float, operator: str = "szp") -> "Growth":
+        """The ladder's shape of base_params, and the one `factor` times as large with the same vocabulary."""
+        if not (math.isfinite(factor) and factor > 1):
+            raise InputError(f"a growth factor of {factor:g} does not grow: give a number above 1, such as 2.")
+        base = shape_for(base_params)
+        return cls(base, shape_for(base.n_params * factor, like=base), operator)
+
+    @property
+    def g_params(self) -> float:
+        """N_target / N_base, embeddings counted."""
+        return self.target.n_params / self.base.n_params
+
+    @property
+    def g_non_embedding(self) -> float:
+        """N_target / N_base without embeddings: the g of G_stack."""
+        return self.target.n_params_non_embedding / self.base.n_params_non_embedding
+
+    @property
+    def g_width(self) -> float:
+        """d_target / d_base."""
+        return self.target.d_model / self.base.d_model

@@ -1,0 +1,247 @@
+"""Model shapes: what a decoder or an MLP counts and costs, and the ladder from a size to a shape.
+
+Symbols: N parameters, D tokens, C FLOPs, d = d_model, f = d_ff, L = n_layers, H = n_heads, V = vocab_size.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+from scalegrow.errors import InputError
+from scalegrow.units import format_count
+
+Positions = Literal["rope", "learned"]
+Norm = Literal["rmsnorm", "layernorm"]
+Mlp = Literal["swiglu", "gelu"]
+
+FLOPS_PER_PARAM = 6  # C = 6 N D: two forward, four backward (Kaplan et al. 2020, section 2.1)
+_CHOICES = {"positions": get_args(Positions), "norm": get_args(Norm), "mlp": get_args(Mlp)}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A decoder-only transformer, Llama-like unless told otherwise.
+
+    context is the sequence length in tokens. biases puts one on every linear map but the head, and a shift
+    in every LayerNorm. Raises InputError if a size is not a positive whole number or the parts do not fit.
+    """
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ff: int
+    vocab_size: int
+    tied: bool
+    context: int
+    positions: Positions = "rope"
+    norm: Norm = "rmsnorm"
+    mlp: Mlp = "swiglu"
+    biases: bool = False
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name}={getattr(self, name)!r} is unknown: choose {' or '.join(choices)}")
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"n_heads={self.n_heads} is no multiple of n_kv_heads={self.n_kv_heads}: "
+                "give every key-value head as many query heads"
+            )
+        if self.positions == "rope" and self.head_dim % 2:
+            raise InputError(f"head_dim={self.head_dim} is odd, and rope turns pairs: make it even")
+
+    @property
+    def n_params(self) -> int:
+        """N = token table + position table + L blocks + final norm + untied head."""
+        return self.n_params_non_embedding + self._tables
+
+    @property
+    def n_params_non_embedding(self) -> int:
+        """N without the token and position tables and without the untied head: blocks and norms."""
+        return self._linear_weights + self._linear_biases + self._norms
+
+    @property
+    def flops_per_token(self) -> int:
+        """6 N, N with embeddings: the C = 6 N D of Hoffmann et al. 2022 and of every run table here."""
+        return FLOPS_PER_PARAM * self.n_params
+
+    @property
+    def flops_per_token_with_attention(self) -> int:
+        """6 (linear weights + V d) + 12 L context H head_dim: training FLOPs per token, counted.
+
+        The head multiplies, tied or not; looking a token up, norms and biases cost nothing. Scores and
+        values take 2 * 2 * context * H * head_dim a layer forward, three times that with the backward pass,
+        the causal mask not exploited (Chowdhery et al. 2022, PaLM, appendix B; Kaplan et al. 2020, table 1,
+        count half of it).
+        """
+        matmuls = self._linear_weights + self.vocab_size * self.d_model
+        attention = 12 * self.n_layers * self.context * self.n_heads * self.head_dim
+        return FLOPS_PER_PARAM * matmuls + attention
+
+    @property
+    def _tables(self) -> int:
+        token_tables = 1 if self.tied else 2
+        positions = self.context if self.positions == "learned" else 0
+        return (token_tables * self.vocab_size + positions) * self.d_model
+
+    @property
+    def _linear_weights(self) -> int:
+        heads = 2 * (self.n_heads + self.n_kv_heads) * self.head_dim  # queries and output, keys and values
+        matrices = 3 if self.mlp == "swiglu" else 2
+        return self.n_layers * self.d_model * (heads + matrices * self.d_ff)
+
+    @property
+    def _linear_biases(self) -> int:
+        heads = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+        hidden = (2 if self.mlp == "swiglu" else 1) * self.d_ff
+        return self.n_layers * (heads + hidden + 2 * self.d_model) if self.biases else 0
+
+    @property
+    def _norms(self) -> int:
+        vectors = 2 if self.norm == "layernorm" and self.biases else 1
+        return (2 * self.n_layers + 1) * vectors * self.d_model
+
+
+@dataclass(frozen=True)
+class MLPShape:
+    """A dense network for regression: `depth` hidden layers of `width` units.
+
+    Raises InputError if a size is not a positive whole number.
+    """
+
+    width: int
+    depth: int
+    n_inputs: int
+    n_outputs: int
+    biases: bool = True
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+
+    @property
+    def n_params(self) -> int:
+        """N = hidden to hidden + the first and the last layer, each with its biases."""
+        outer = self.width * (self.n_inputs + self.n_outputs)
+        biases = self.width + self.n_outputs if self.biases else 0
+        return self.n_params_non_embedding + outer + biases
+
+    @property
+    def n_params_non_embedding(self) -> int:
+        """(depth - 1) (width^2 + width): hidden to hidden only, the part that grows with width squared."""
+        return (self.depth - 1) * (self.width**2 + (self.width if self.biases else 0))
+
+    @property
+    def flops_per_sample(self) -> int:
+        """6 N, as for a token."""
+        return FLOPS_PER_PARAM * self.n_params
+
+
+def gpt_shape(width: int) -> ModelShape:
+    """The GPT ladder of arXiv 2605.13405 at this width, a multiple of 64: N = 96 d^2 + (2 * 50304 + 874) d.
+
+    8 layers, heads of 64, learned positions of length 768, LayerNorm, GELU with f = 4 d, biases, untied
+    head. Widths 128, 256, 512, 768 and 1280 give the published N to the parameter. Raises InputError.
+    """
+    if width < 64 or width % 64:
+        raise InputError(f"width={width!r} has no whole heads of 64: give a multiple of 64")
+    return ModelShape(
+        d_model=width,
+        n_layers=8,
+        n_heads=width // 64,
+        n_kv_heads=width // 64,
+        head_dim=64,
+        d_ff=4 * width,
+        vocab_size=50304,
+        tied=False,
+        context=768,
+        positions="learned",
+        norm="layernorm",
+        mlp="gelu",
+        biases=True,
+    )
+
+
+def _check_sizes(shape: ModelShape | MLPShape) -> None:
+    for field in fields(shape):
+        value = getattr(shape, field.name)
+        if field.type is int and (type(value) is not int or value < 1):
+            raise InputError(f"{field.name}={value!r} is not a size: give a whole number above 0")
+        if field.type is bool and type(value) is not bool:
+            raise InputError(f"{field.name}={value!r} is neither true nor false: give one of them")
+
+
+# The ladder: width and depth follow the size as in published families, and d_ff, near 8/3 of the width,
+# is the fine adjustment that meets the count.
+
+SMALLEST, LARGEST = 1e4, 1e12
+CONTEXT = 2048
+UNTIED_FROM = 1e9  # tied below, as in Llama 3.2 1B and Qwen2.5; untied above, as in Llama 2
+VOCABULARIES = ((0.0, 256), (1e6, 4096), (1e7, 32000))  # from this count: bytes, small, Llama 2's
+DEPTHS = ((16, 1), (64, 3), (512, 10), (4096, 32), (18432, 118))  # (width, layers): Llama 2 7B, PaLM 540B
+FF_RATIO = 8 / 3  # SwiGLU with the parameters of a 4 d GELU (Shazeer 2020)
+
+
+def shape_for(n_params: float, like: ModelShape | None = None) -> ModelShape:
+    """The Llama-like shape of the ladder with about n_params parameters, embeddings counted.
+
+    Within 1 % from 1e6 to 1e12 and within 5 % from 1e4. Vocabulary 256 below 1e6, 4096 below 1e7, then
+    32000; embeddings tied below 1e9; `like` gives both instead, since growth keeps them. Raises
+    InputError outside 1e4 to 1e12.
+    """
+    if not SMALLEST <= n_params <= LARGEST:
+        size = format_count(n_params) if math.isfinite(n_params) and n_params > 0 else n_params
+        raise InputError(
+            f"{size} parameters are off the ladder: ask for {format_count(SMALLEST)} to {format_count(LARGEST)}."
+        )
+    vocab_size = like.vocab_size if like else _vocabulary(n_params)
+    tied = like.tied if like else n_params < UNTIED_FROM
+    shapes = (_meeting(n_params, width, vocab_size, tied) for width in _widths())
+    return min((s for s in shapes if s is not None), key=lambda s: _strangeness(s, n_params))
+
+
+def _widths() -> Iterator[int]:
+    """Whole heads, finer where models are small."""
+    for start, stop, step in ((16, 64, 8), (64, 256, 32), (256, 4096, 64), (4096, 40961, 128)):
+        yield from range(start, stop, step)
+
+
+def _meeting(n_params: float, width: int, vocab_size: int, tied: bool) -> ModelShape | None:
+    """The shape of this width whose d_ff meets the count; None where no positive d_ff does."""
+    head_dim = 128 if width >= 3072 else 64 if width >= 256 else 32 if width >= 128 else 8
+    shape = ModelShape(
+        d_model=width,
+        n_layers=_depth(width),
+        n_heads=width // head_dim,
+        n_kv_heads=width // head_dim,
+        head_dim=head_dim,
+        d_ff=1,
+        vocab_size=vocab_size,
+        tied=tied,
+        context=CONTEXT,
+    )
+    per_unit = 3 * width * shape.n_layers
+    step = 64 if width >= 2048 else 8 if width >= 64 else 1
+    d_ff = round(((n_params - shape.n_params) / per_unit + 1) / step) * step
+    return replace(shape, d_ff=d_ff) if d_ff > 0 else None
+
+
+def _strangeness(shape: ModelShape, n_params: float) -> float:
+    """How far d_ff is from 8/3 of the width in log, with a price on missing the count."""
+    return abs(math.log(shape.d_ff / (FF_RATIO * shape.d_model))) + 30 * abs(shape.n_params / n_params - 1)
+
+
+def _depth(width: int) -> int:
+    """Layers at this width: a power law from each anchor of DEPTHS to the next."""
+    index = min(bisect_right(DEPTHS, width, key=lambda anchor: anchor[0]), len(DEPTHS) - 1)
+    (low, shallow), (high, deep) = DEPTHS[index - 1 : index + 1]
+    exponent = math.log(deep / shallow) / math.log(high / low)
+    return round(shallow * (width / low) ** exponent)
+
+
+def _vocabulary(n_params: float) -> int:
+    return next(size for start, size in reversed(VOCABULARIES) if n_params >= start)
