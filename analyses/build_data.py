@@ -40,7 +40,7 @@ def growth_columns(target: float, base: float | None) -> dict[str, float | str |
 
 
 def trunk(operator: str, target: float, base: float | None) -> str:
-    """Runs of one operator from one base to one target share the base, its tuned LR and the target's data order."""
+    """Runs of one operator from one base to one target share the base, its LR and the data order."""
     start = "" if base is None else f"{on_ladder(base).n_params / 1e6:.1f}M->"
     return f"{operator}:{start}{on_ladder(target).n_params / 1e6:.1f}M"
 

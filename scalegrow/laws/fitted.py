@@ -44,8 +44,9 @@ class Noise:
 class Calibration:
     """Factors by which intervals must widen to have covered held-out runs, at distances outside the data.
 
-    loss and difference: (distance in ln units, factor) knots from `validate`; between them the factor
-    is interpolated, beyond the last it goes on along the last slope. Never below 1.
+    loss and difference: (distance in ln units, factor) knots from `validate`. Between them the factor is
+    interpolated; beyond the last, where nothing was ever checked, it grows at least in proportion to the
+    distance. A fit that was not calibrated widens by 1 + distance. Never below 1.
     """
 
     loss: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
@@ -56,10 +57,11 @@ class Calibration:
         """How much wider, at these distances, for 'loss' or 'difference'."""
         x, y = np.array(getattr(self, of)).T
         if len(x) == 1:
-            return np.full(np.shape(distance), max(1.0, y[0]))
-        slope = max((y[-1] - y[-2]) / (x[-1] - x[-2]), 0.0)
+            steepest = max(1.0, y[0])
+        else:
+            steepest = max((y[-1] - y[-2]) / (x[-1] - x[-2]), y[-1] / x[-1])
         beyond = np.maximum(np.asarray(distance) - x[-1], 0.0)
-        return np.maximum(1.0, np.interp(distance, x, y) + slope * beyond)
+        return np.maximum(1.0, np.interp(distance, x, y) + steepest * beyond)
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,9 @@ def forecast(fit: Fit, points: Points, level: float = LEVEL) -> Forecast:
     factor = fit.calibration.factor(distance, "loss")
     mean = widened(value, draws, factor)
     new = mean + factor * _noise(fit.noise.single, mean.shape)
-    return Forecast(
-        np.exp(value),
-        *(np.exp(q) for q in quantiles(mean, level)),
-        *(np.exp(q) for q in quantiles(new, level)),
-        distance,
-    )
+    low, high = quantiles(mean, level)
+    new_low, new_high = quantiles(new, level)
+    return Forecast(np.exp(value), np.exp(low), np.exp(high), np.exp(new_low), np.exp(new_high), distance)
 
 
 def difference_draws(
@@ -96,14 +93,20 @@ def forecast_difference(
         """L_scratch (e^ratio - 1)."""
         return np.exp(log_scratch) * np.expm1(log_ratio)
 
+    low, high = quantiles(draws, level)
+    new_low, new_high = quantiles(new, level)
+    wins_low, wins_high = quantiles(chance, level)
     return DifferenceForecast(
-        nats(ratio),
-        *(nats(q) for q in quantiles(draws, level)),
-        *(nats(q) for q in quantiles(new, level)),
-        fit.domain.distance(grown),
-        np.mean(draws < 0, axis=0),
-        chance.mean(axis=0),
-        *quantiles(chance, level),
+        value=nats(ratio),
+        low=nats(low),
+        high=nats(high),
+        new_low=nats(new_low),
+        new_high=nats(new_high),
+        distance=fit.domain.distance(grown),
+        wins_mean=np.mean(draws < 0, axis=0),
+        wins=chance.mean(axis=0),
+        wins_low=wins_low,
+        wins_high=wins_high,
     )
 
 

@@ -7,7 +7,7 @@ exponents as they are. N and D may be measured in any units; `change_units` carr
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -49,16 +49,16 @@ class Surface(Protocol):
     `state` is whatever `value` computed and the sums can use again.
     """
 
-    def value(self, theta: FloatArray) -> tuple[FloatArray, object]:
+    def value(self, theta: FloatArray) -> tuple[FloatArray, Any]:
         """f (M, n) at theta (M, p), and the state."""
 
-    def gradient(self, state: object, b: FloatArray) -> FloatArray:
+    def gradient(self, state: Any, b: FloatArray) -> FloatArray:
         """sum_n b_n grad f_n, for weights b (M, n): (M, p)."""
 
-    def gram(self, state: object, a: FloatArray) -> FloatArray:
+    def gram(self, state: Any, a: FloatArray) -> FloatArray:
         """sum_n a_n grad f_n grad f_n', for weights a (M, n): (M, p, p)."""
 
-    def curvature(self, state: object, b: FloatArray) -> FloatArray:
+    def curvature(self, state: Any, b: FloatArray) -> FloatArray:
         """sum_n b_n Hess f_n, for weights b (M, n): (M, p, p)."""
 
 

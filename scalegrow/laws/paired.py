@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from scalegrow.errors import InputError
 from scalegrow.laws.forecast import LEVEL
@@ -54,12 +55,12 @@ def features(points: Points, operators: tuple[str, ...]) -> FloatArray:
 
 
 def fit_paired(
-    observations: Observations, operators: tuple[str, ...], trained: FloatArray | None = None
+    observations: Observations, operators: tuple[str, ...], trained: npt.NDArray[np.bool_] | None = None
 ) -> PairedFit:
     """Least squares on the pairs of the table, clusters by base; trained: mask of rows that may be used."""
     import statsmodels.api as sm
 
-    usable = np.ones(len(observations), dtype=bool) if trained is None else np.asarray(trained, dtype=bool)
+    usable = np.ones(len(observations), dtype=bool) if trained is None else trained
     pairs = [(i, j) for i, j in observations.pairs() if usable[i] and usable[j]]
     need = 2 * len(operators) + 2
     if len(pairs) < need:

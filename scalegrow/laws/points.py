@@ -43,9 +43,9 @@ class Points:
         operator: npt.ArrayLike = SCRATCH,
     ) -> Self:
         """Broadcast scalars and arrays to one length."""
-        fields = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (N, D, g, D_base)))
-        names = np.broadcast_to(np.asarray(operator, dtype=np.str_), fields[0].shape)
-        return cls(*fields, names)
+        columns = (np.atleast_1d(np.asarray(v, dtype=float)) for v in (N, D, g, D_base))
+        n, d, growth, base = np.broadcast_arrays(*columns)
+        return cls(n, d, growth, base, np.broadcast_to(np.asarray(operator, dtype=np.str_), n.shape))
 
     def __len__(self) -> int:
         return len(self.N)

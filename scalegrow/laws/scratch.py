@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from scalegrow.laws.law import Coefficient, Form, Surface, exponent, scale
 from scalegrow.laws.points import FloatArray, Points, Units
@@ -98,8 +99,9 @@ class Chinchilla(LinearForm):
 
     def features(self, points: Points) -> FloatArray:
         """ln E; ln A - alpha ln N; ln B - beta ln D."""
-        rows = [{0: 1.0}, {1: 1.0, 3: -np.log(points.N)}, {2: 1.0, 4: -np.log(points.D)}]
-        return table(len(points), rows, 5)
+        size: dict[int, npt.ArrayLike] = {1: 1.0, 3: -np.log(points.N)}
+        data: dict[int, npt.ArrayLike] = {2: 1.0, 4: -np.log(points.D)}
+        return table(len(points), [{0: 1.0}, size, data], 5)
 
     def exponent_grid(self) -> tuple[tuple[float, ...], ...]:
         """alpha, beta."""

@@ -22,7 +22,9 @@ def softmax_sum(terms: list[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
     for t in terms[1:]:
         top = np.maximum(top, t)
     parts = [np.exp(t - top) for t in terms]
-    total = np.sum(parts, axis=0) if len(parts) > 1 else parts[0]
+    total: FloatArray = parts[0]
+    for part in parts[1:]:
+        total = total + part
     return top + np.log(total), [part / total for part in parts]
 
 
