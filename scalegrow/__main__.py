@@ -1,0 +1,5 @@
+"""python -m scalegrow."""
+
+from scalegrow.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""The commands and their options; what they do is in the module named after each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="scalegrow",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="When growing a smaller checkpoint beats training from scratch, by how much, with error bars.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Level = Annotated[float, typer.Option(help="Confidence level of every interval.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 3 when the answer lies outside the fitted range.")
+]
+Table = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Run table (.csv, .parquet, .jsonl) or a shipped one.")
+]
+LawName = Annotated[
+    str | None, typer.Option("--law", help="Law to fit (see `scalegrow laws`); default by the table's arms.")
+]
+Rows = Annotated[str, typer.Option(help="annealed, mid-run or all: which losses to use.")]
+LossName = Annotated[str, typer.Option("--loss", help="huber, lad or l2, on log loss.")]
+Delta = Annotated[float, typer.Option(help="Huber's delta, in log loss.")]
+Fix = Annotated[
+    list[str] | None,
+    typer.Option("--fix", help="NAME=VALUE holds a coefficient; NAME=LOW:HIGH sweeps it over the draws."),
+]
+DropHighest = Annotated[int, typer.Option(help="Leave out this many of the highest losses.")]
+Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.")]
+Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
+Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """When growing a smaller checkpoint beats training from scratch, by how much, with error bars."""
+    if version:
+        from scalegrow import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def predict(
+    base: Annotated[str, typer.Option(help="Parameters of the base model: 50M, 1.2B.")],
+    budget: Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")],
+    factor: Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")] = None,
+    target: Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")] = None,
+    operator: Annotated[str, typer.Option(help="Growth operator, one that the fit knows.")] = "szp",
+    base_budget: Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")] = "20tpp",
+    base_cost: Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")] = "sunk",
+    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "warmstart",
+    level: Level = 0.95,
+    json: Json = False,
+    strict: Strict = False,
+) -> None:
+    """Decide: grow the base, or train the target from scratch?"""
+    from scalegrow.cli.predict import run
+
+    run(base, factor, target, budget, operator, base_budget, base_cost, fit, level, as_json=json, strict=strict)
+
+
+@app.command()
+def fit(
+    table: Table,
+    law: LawName = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the fit (JSON).")] = None,
+    rows: Rows = "all",
+    loss: LossName = "huber",
+    delta: Delta = 1e-3,
+    fix: Fix = None,
+    drop_highest: DropHighest = 0,
+    resampling: Resampling = "auto",
+    draws: Draws = 2000,
+    seed: Seed = 0,
+    calibrate: Annotated[
+        bool, typer.Option(help="Widen intervals by what held-out runs ask for (slower).")
+    ] = True,
+    level: Level = 0.95,
+    json: Json = False,
+) -> None:
+    """Fit a law to a run table, with a certificate and draws."""
+    from scalegrow.cli.data import Choice
+    from scalegrow.cli.fit import run
+
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest)
+    run(choice, out, resampling, draws, seed, calibrated=calibrate, level=level, as_json=json)
+
+
+@app.command()
+def validate(
+    table: Table,
+    law: LawName = None,
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="largest-out, rolling or base-out; repeat for several.")
+    ] = None,
+    rows: Rows = "all",
+    loss: LossName = "huber",
+    delta: Delta = 1e-3,
+    fix: Fix = None,
+    drop_highest: DropHighest = 0,
+    draws: Draws = 500,
+    level: Level = 0.95,
+    json: Json = False,
+) -> None:
+    """Hold runs out, predict them, and score errors, signs and coverage."""
+    from scalegrow.cli.data import Choice
+    from scalegrow.cli.validate import run
+
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest)
+    run(choice, scheme or ["largest-out", "rolling"], draws, level, as_json=json)
+
+
+@app.command()
+def laws(json: Json = False) -> None:
+    """List the laws that can be fitted, and the published ones."""
+    from scalegrow.cli.laws import run
+
+    run(as_json=json)
+
+
+@app.command()
+def allocate(
+    budget: Annotated[str, typer.Option(help="Compute to spend: 1e21 flops.")],
+    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "chinchilla",
+    level: Level = 0.95,
+    json: Json = False,
+    strict: Strict = False,
+) -> None:
+    """Compute-optimal parameters and tokens for a training run from scratch."""
+    from scalegrow.cli.allocate import run
+
+    run(budget, fit, level, as_json=json, strict=strict)

@@ -1,0 +1,71 @@
+"""From the options of `fit` and `validate` to a form and its observations."""
+
+from dataclasses import dataclass
+
+from scalegrow.cli.render import note
+from scalegrow.errors import InputError
+from scalegrow.laws import form_named
+from scalegrow.laws.law import Form
+from scalegrow.laws.loss import LOSSES, Huber, Loss
+from scalegrow.laws.observations import Observations, operators_in
+from scalegrow.laws.solve import Fixed
+from scalegrow.runs.shipped import load_table
+from scalegrow.runs.table import keep_rows, refuse_mixing
+
+DEFAULT_JOINT, DEFAULT_SCRATCH = "fading-capacity", "chinchilla"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose: a table, a law, and how to fit it."""
+
+    table: str
+    law: str | None
+    rows: str
+    loss: str
+    delta: float
+    fix: list[str]
+    drop_highest: int
+
+    def load(self) -> tuple[Form, Observations]:
+        """The form and the observations; warnings about provenance go to stderr."""
+        table = keep_rows(load_table(self.table), self.rows)
+        for warning in refuse_mixing(table):
+            note(f"warning: {warning}")
+        if self.drop_highest < 0 or self.drop_highest >= table.height:
+            raise InputError(f"--drop-highest {self.drop_highest} leaves no rows of {table.height}: give fewer.")
+        if self.drop_highest:
+            table = table.filter(table["loss"].rank("ordinal", descending=True) > self.drop_highest)
+        operators = operators_in(table)
+        form = form_named(self.law or (DEFAULT_JOINT if operators else DEFAULT_SCRATCH), operators)
+        if form.joint and not operators:
+            raise InputError(
+                f"{form.name} is a joint law, but no run here is grown: add grown runs or fit chinchilla."
+            )
+        return form, Observations.from_table(table, form)
+
+    def loss_function(self) -> Loss:
+        """The loss that was named."""
+        if self.loss not in LOSSES:
+            raise InputError(f"'{self.loss}' is no loss: choose one of {', '.join(LOSSES)}.")
+        return Huber(self.delta) if self.loss == "huber" else LOSSES[self.loss]()
+
+    def fixed(self) -> Fixed:
+        """--fix options as values or intervals."""
+        return dict(parse_fix(text) for text in self.fix)
+
+
+def parse_fix(text: str) -> tuple[str, float | tuple[float, float]]:
+    """E=1.5 or E=0.4:1.3."""
+    name, equals, value = text.partition("=")
+    try:
+        numbers = [float(part) for part in value.split(":")]
+    except ValueError:
+        numbers = []
+    if not (name and equals) or len(numbers) not in (1, 2) or not all(abs(v) < 1e300 for v in numbers):
+        raise InputError(f"--fix {text} is not understood: write NAME=VALUE or NAME=LOW:HIGH, such as E=1.5.")
+    if len(numbers) == 1:
+        return name.strip(), numbers[0]
+    if numbers[0] >= numbers[1]:
+        raise InputError(f"--fix {text} is no interval: give the lower end first.")
+    return name.strip(), (numbers[0], numbers[1])

@@ -1,0 +1,201 @@
+"""`scalegrow predict`: one decision, as a table with a sentence of advice, or as JSON."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from scalegrow.budget import BaseCost, Budget
+from scalegrow.cli.render import (
+    between,
+    console,
+    extrapolation_sentence,
+    json_estimate,
+    print_json,
+    table,
+)
+from scalegrow.errors import InputError
+from scalegrow.growth import Growth, operator
+from scalegrow.laws.domain import LABELS
+from scalegrow.laws.fitted import Fit
+from scalegrow.laws.store import read_fit
+from scalegrow.plan.advise import advice
+from scalegrow.plan.decide import BUDGETS_TPP, FACTORS, Decision, Estimate, Question, decide
+from scalegrow.runs.shipped import shipped_fit
+from scalegrow.units import format_count, format_flops, parse_count
+
+EXIT_OUTSIDE = 3
+
+
+def run(
+    base: str,
+    factor: float | None,
+    target: str | None,
+    budget: str,
+    operator_name: str,
+    base_budget: str,
+    base_cost: str,
+    fit_name: str,
+    level: float,
+    *,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Resolve the words, decide, print."""
+    growth = Growth.by_factor(parse_count(base), resolve_factor(base, factor, target), operator_name)
+    operator(operator_name)
+    N, N_base = float(growth.target.n_params), float(growth.base.n_params)
+    question = Question(
+        N=N,
+        g=growth.g_params,
+        D=Budget.parse(budget).tokens(N),
+        D_base=Budget.parse(base_budget).tokens(N_base),
+        operator=operator_name,
+        base_cost=BaseCost.parse(base_cost),
+    )
+    fit = load_fit(fit_name)
+    decision = decide(fit, question, level)
+    sentence = advice(fit, decision)
+    if as_json:
+        print_json(as_data(fit_name, fit, growth, decision, sentence))
+    else:
+        show(fit_name, fit, growth, decision, sentence)
+    if strict and decision.distance > 0:
+        raise typer.Exit(EXIT_OUTSIDE)
+
+
+def resolve_factor(base: str, factor: float | None, target: str | None) -> float:
+    """g from --factor or --target, exactly one of which is given."""
+    if (factor is None) == (target is None):
+        raise InputError("give the growth as --factor 2 or as --target 100M, one of the two.")
+    return factor if factor is not None else parse_count(str(target)) / parse_count(base)
+
+
+def load_fit(name: str) -> Fit:
+    """A fit by path, or a shipped one by name."""
+    path = Path(name)
+    return read_fit(path if path.suffix or path.exists() else shipped_fit(name))
+
+
+def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str) -> None:
+    """The decision for a person."""
+    out = console()
+    q = decision.question
+    out.print(
+        table(
+            ("", "parameters", "tokens", "tok/param", "FLOPs", "shape"),
+            (
+                ("base", *size_row(q.N_base, q.D_base), shape_text(growth.base)),
+                ("target, grown", *size_row(q.N, q.D_grown), shape_text(growth.target)),
+                ("target, scratch", *size_row(q.N, q.D), ""),
+            ),
+        )
+    )
+    out.print(
+        f"g = {growth.g_params:.3g} in parameters, {growth.g_non_embedding:.3g} without embeddings, "
+        f"{growth.g_width:.3g} in width; operator {q.operator}; base cost {q.base_cost}\n"
+    )
+    percent = f"{decision.level:.0%}"
+    out.print(
+        table(
+            ("", "estimate", f"{percent} interval", f"{percent} for one new run"),
+            decision_rows(decision, fit.domain["g"]),
+        )
+    )
+    out.print(
+        f"\nFit: {name} ({fit.law.form.name}, {fit.n_runs} runs, {fit.status.name}); this question is", end=" "
+    )
+    out.print(extrapolation_sentence(decision.extrapolation) + ".")
+    out.print(f"Advice: {sentence}")
+
+
+def decision_rows(d: Decision, factors: tuple[float, float]) -> list[tuple[str, str, str, str]]:
+    """One row per thing decided; factors: the smallest and largest g of the fitted runs."""
+    nats, signed = "{:.3f}".format, "{:+.3f}".format
+    edge = {factors[0]: " (smallest fitted)", factors[1]: " (largest fitted)"}
+    best = next((text for g, text in edge.items() if abs(d.best_factor.value / g - 1) < 1e-6), "")
+    return [
+        ("loss from scratch", *loss_cells(d.loss_scratch, nats)),
+        ("loss grown", *loss_cells(d.loss_grown, nats)),
+        ("difference (grown - scratch)", *loss_cells(d.difference, signed)),
+        ("probability growing wins", *cells(d.probability_growing_wins, "{:.2f}".format), ""),
+        ("compute saved at equal loss", *cells(d.compute_saved, percent), ""),
+        ("growing wins up to, tok/param", *cells(d.break_even_budget, budget_text), ""),
+        ("largest useful growth factor", *cells(d.largest_useful_factor, factor_text), ""),
+        ("best growth factor", *cells(d.best_factor, "{:.2f}".format), best.strip(" ()")),
+    ]
+
+
+def cells(estimate: Estimate, form: Any) -> tuple[str, str]:
+    """Value and interval."""
+    return form(estimate.value), between(form(estimate.low), form(estimate.high))
+
+
+def loss_cells(estimate: Any, form: Any) -> tuple[str, str, str]:
+    """Value, the mean's interval, one new run's."""
+    return (*cells(estimate, form), between(form(estimate.new_low), form(estimate.new_high)))
+
+
+def percent(share: float) -> str:
+    """A share; 'none' where growing never reaches the loss of the smallest scratch run."""
+    return "none" if share == -float("inf") else f"{share:.0%}"
+
+
+def budget_text(tpp: float) -> str:
+    """Tokens per parameter; 'none' and 'any' where the scan found no end."""
+    return "none" if tpp == 0 else f"over {BUDGETS_TPP[1]:.0f}" if tpp == float("inf") else f"{tpp:.3g}"
+
+
+def factor_text(g: float) -> str:
+    """A growth factor; 'none' and 'over 100' where the scan found no end."""
+    return "none" if g <= 1 else f"over {FACTORS[1]:.0f}" if g == float("inf") else f"{g:.2f}"
+
+
+def size_row(N: float, D: float) -> tuple[str, str, str, str]:
+    """N, D, D/N and 6 N D."""
+    return format_count(N), format_count(D), f"{D / N:.3g}", format_flops(6 * N * D).removesuffix(" FLOPs")
+
+
+def shape_text(shape: Any) -> str:
+    """d_model x layers."""
+    return f"{shape.d_model} wide, {shape.n_layers} deep"
+
+
+def as_data(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str) -> dict[str, Any]:
+    """The decision for a program: the schema is documented in docs/json.md."""
+    q = decision.question
+    return {
+        "schema": "scalegrow-predict/1",
+        "question": {
+            "base_params": q.N_base,
+            "target_params": q.N,
+            "growth_factor": q.g,
+            "growth_factor_non_embedding": growth.g_non_embedding,
+            "growth_factor_width": growth.g_width,
+            "operator": q.operator,
+            "tokens": q.D,
+            "tokens_grown": q.D_grown,
+            "tokens_per_param": q.D / q.N,
+            "base_tokens": q.D_base,
+            "flops": 6 * q.N * q.D,
+            "base_flops": q.base_flops,
+            "base_cost": str(q.base_cost),
+        },
+        "level": decision.level,
+        "loss_scratch": json_estimate(decision.loss_scratch),
+        "loss_grown": json_estimate(decision.loss_grown),
+        "difference": json_estimate(decision.difference),
+        "probability_growing_wins": json_estimate(decision.probability_growing_wins),
+        "probability_mean_lower": decision.probability_mean_lower,
+        "compute_saved": json_estimate(decision.compute_saved),
+        "break_even_budget": {**json_estimate(decision.break_even_budget), "scanned": list(BUDGETS_TPP)},
+        "largest_useful_factor": {**json_estimate(decision.largest_useful_factor), "scanned": list(FACTORS)},
+        "best_factor": {**json_estimate(decision.best_factor), "scanned": list(fit.domain["g"])},
+        "extrapolation": {
+            "inside": decision.distance == 0,
+            "distance": decision.distance,
+            "times_outside": {LABELS[k]: v for k, v in decision.extrapolation.items()},
+        },
+        "fit": {"name": name, "law": fit.law.form.name, "status": fit.status.name, "runs": fit.n_runs},
+        "advice": sentence,
+    }

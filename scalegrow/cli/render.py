@@ -1,0 +1,73 @@
+"""Numbers and tables as people and programs read them."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from scalegrow.laws.domain import LABELS
+from scalegrow.plan.decide import Estimate, LossEstimate
+
+
+def console() -> Console:
+    """Results go to stdout: plain when piped, coloured on a terminal, never wrapped by markup in names."""
+    return Console(highlight=False, markup=False, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """Progress and warnings go to stderr."""
+    Console(stderr=True, highlight=False, markup=False).print(text)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """One JSON object; infinities become null, since JSON has none."""
+    print(json.dumps(finite(data), indent=2, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """The same structure with inf and NaN as null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def json_estimate(estimate: Estimate) -> dict[str, Any]:
+    """{"value", "interval"}, and "interval_new_run" where there is one."""
+    data: dict[str, Any] = {"value": estimate.value, "interval": [estimate.low, estimate.high]}
+    if isinstance(estimate, LossEstimate):
+        data["interval_new_run"] = [estimate.new_low, estimate.new_high]
+    return data
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
+    """A plain table: first column left, the rest right."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def extrapolation_sentence(ratios: dict[str, float]) -> str:
+    """'inside the fitted range', or which variables lie outside it and how far."""
+    outside = [
+        f"{LABELS[name]} {ratio:.3g} x the largest fitted"
+        if ratio > 1
+        else f"{LABELS[name]} {ratio:.2g} x the smallest"
+        for name, ratio in ratios.items()
+        if ratio != 1
+    ]
+    return "inside the fitted range" if not outside else "EXTRAPOLATES: " + "; ".join(outside)
+
+
+def between(low: str, high: str) -> str:
+    """'low to high'."""
+    return f"{low} to {high}"

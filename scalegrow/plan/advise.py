@@ -1,0 +1,71 @@
+"""One plain sentence of advice from a decision."""
+
+from dataclasses import replace
+
+from scalegrow.budget import BaseCost
+from scalegrow.laws.fitted import Fit
+from scalegrow.laws.forecast import forecast_difference
+from scalegrow.laws.points import Points
+from scalegrow.plan.decide import Decision, grown_points
+
+SURE, LIKELY = 0.9, 0.7  # odds of 9 to 1, and of about 2 to 1
+
+
+def advice(fit: Fit, decision: Decision) -> str:
+    """What to do, how sure, and the two things most likely to change it: budget and who pays the base."""
+    reasons = [_difference(decision), _limit(decision), _paid(fit, decision), _range(decision)]
+    return _verdict(decision) + ": " + "; ".join(reason for reason in reasons if reason) + "."
+
+
+def _verdict(decision: Decision) -> str:
+    chance = decision.probability_growing_wins
+    if chance.value >= SURE:
+        return "Grow"
+    if chance.value >= LIKELY:
+        return "Lean towards growing"
+    if chance.value <= 1 - SURE:
+        return "Train from scratch"
+    if chance.value <= 1 - LIKELY:
+        return "Lean towards training from scratch"
+    return "Too close to call from these runs"
+
+
+def _difference(decision: Decision) -> str:
+    chance, difference = decision.probability_growing_wins, decision.difference
+    word = "below" if difference.value < 0 else "above"
+    return (
+        f"the grown run is expected {abs(difference.value):.3f} nats {word} scratch and ends below it with "
+        f"probability {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f})"
+    )
+
+
+def _limit(decision: Decision) -> str:
+    """The budget at which the sign turns, where it is finite."""
+    tpp, now = decision.break_even_budget.value, decision.question.D / decision.question.N
+    if not 0 < tpp < float("inf"):
+        return ""
+    return (
+        f"scratch catches up at about {tpp:.2g} tokens per parameter"
+        if tpp > now
+        else (f"growing pays only below about {tpp:.2g} tokens per parameter")
+    )
+
+
+def _paid(fit: Fit, decision: Decision) -> str:
+    """What happens if a sunk base had to be paid for, where that turns the sign."""
+    question = decision.question
+    paid = replace(question, base_cost=BaseCost("paid"))
+    if question.base_cost.mode == "paid" or decision.difference.value >= 0:
+        return ""
+    if paid.D_grown <= 0:
+        return "a base paid from this budget would leave nothing to train on"
+    other = forecast_difference(fit, grown_points(paid), Points.of(paid.N, paid.D), decision.level)
+    if other.value[0] < 0:
+        return ""
+    return f"charged for the base's own training, growing would lose (probability of winning {other.wins[0]:.2f})"
+
+
+def _range(decision: Decision) -> str:
+    return (
+        "" if decision.distance == 0 else "this lies outside the runs behind the fit, so check it with a small run"
+    )
