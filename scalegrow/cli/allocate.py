@@ -53,4 +53,4 @@ def show(fit_name: str, found: Allocation) -> None:
     )
     heading = f"compute-optimal at {format_flops(found.flops)}"
     out.print(table((heading, "estimate", f"{found.level:.0%} interval"), rows))
-    out.print(f"\nFit: {fit_name}; this question is {extrapolation_sentence(found.extrapolation)}.")
+    out.print(f"\nFit: {fit_name}; this question {extrapolation_sentence(found.extrapolation)}.")

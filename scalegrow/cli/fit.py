@@ -88,12 +88,12 @@ def show(made: Fit, level: float) -> None:
     out.print(f"\n{made.status.name}: {made.message} {made.status.value}")
     out.print(
         f"certificate: objective {c.objective:.12g}; {c.optima} distinct optimum of {c.starts} starts; relative "
-        f"decrement {c.decrement:.1e}; scaled Hessian eigenvalues {min(c.eigenvalues):.2e} to {max(c.eigenvalues):.2e}; "
-        f"second solver {c.second_solver:+.1e}; delta/MAD {c.delta_over_mad:.2g}"
+        f"decrement {c.decrement:.1e}; scaled Hessian eigenvalues {min(c.eigenvalues):.2e} to "
+        f"{max(c.eigenvalues):.2e}; second solver {c.second_solver:+.1e}; delta/MAD {c.delta_over_mad:.2g}"
     )
     out.print(
         f"{len(made.draws)} draws by {made.resampling}; residual scale {np.std(made.noise.single):.2%}; "
-        f"calibration from {made.calibration.from_runs}"
+        f"intervals calibrated on {made.calibration.from_runs}"
     )
 
 

@@ -103,9 +103,9 @@ def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str)
         )
     )
     out.print(
-        f"\nFit: {name} ({fit.law.form.name}, {fit.n_runs} runs, {fit.status.name}); this question is", end=" "
+        f"\nFit: {name} ({fit.law.form.name}, {fit.n_runs} runs, {fit.status.name}); "
+        f"this question {extrapolation_sentence(decision.extrapolation)}."
     )
-    out.print(extrapolation_sentence(decision.extrapolation) + ".")
     out.print(f"Advice: {sentence}")
 
 

@@ -57,7 +57,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
 
 
 def extrapolation_sentence(ratios: dict[str, float]) -> str:
-    """'inside the fitted range', or which variables lie outside it and how far."""
+    """'lies inside the fitted range', or which variables lie outside it and how far."""
     outside = [
         f"{LABELS[name]} {ratio:.3g} x the largest fitted"
         if ratio > 1
@@ -65,7 +65,7 @@ def extrapolation_sentence(ratios: dict[str, float]) -> str:
         for name, ratio in ratios.items()
         if ratio != 1
     ]
-    return "inside the fitted range" if not outside else "EXTRAPOLATES: " + "; ".join(outside)
+    return "lies inside the fitted range" if not outside else "EXTRAPOLATES: " + "; ".join(outside)
 
 
 def between(low: str, high: str) -> str:

@@ -82,9 +82,9 @@ def show(scheme: str, validation: Validation, level: float) -> None:
     """Cells of differences if there are any, else losses against how far they extrapolate; then summaries."""
     out = console()
     if validation.differences.height:
-        out.print(
-            table(*difference_cells(validation.differences, level), title=f"{scheme}: grown minus scratch, nats")
-        )
+        for fold in validation.differences["fold"].unique(maintain_order=True):
+            cells = difference_cells(validation.differences.filter(pl.col("fold") == fold), level)
+            out.print(table(*cells, title=f"{scheme}, {fold} held out: grown minus scratch, nats"))
     else:
         out.print(table(*loss_bins(validation.losses, level), title=f"{scheme}: losses"))
     for name, frame in frames(validation).items():
@@ -101,21 +101,9 @@ def show(scheme: str, validation: Validation, level: float) -> None:
 
 def difference_cells(frame: pl.DataFrame, level: float) -> Cells:
     """One row per held-out cell."""
-    columns = (
-        "fold",
-        "operator",
-        "N",
-        "tok/param",
-        "g",
-        "true",
-        "predicted",
-        f"{level:.0%} new run",
-        "sign",
-        "in",
-    )
+    columns = ("operator", "N", "tpp", "g", "true", "predicted", f"{level:.0%} new run", "sign", "inside")
     rows: list[tuple[str, ...]] = [
         (
-            r["fold"],
             r["operator"],
             format_count(r["N"]),
             f"{r['tpp']:.3g}",

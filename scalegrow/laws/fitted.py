@@ -15,7 +15,7 @@ from scalegrow.laws.solve import Certificate, Fixed
 class FitStatus(Enum):
     """How a fit ended; the value says what to do."""
 
-    CONVERGED = "Every coefficient is identified and the optimum is certified."
+    CONVERGED = "Every fitted coefficient is identified and the optimum is certified: use it inside its domain."
     AT_BOUND = "A coefficient ended on its bound: read its interval as one-sided, or choose a simpler law."
     NOT_IDENTIFIED = (
         "The runs do not determine every coefficient: give a wider range of N and D, choose a law with fewer "
@@ -27,6 +27,9 @@ class FitStatus(Enum):
     def usable(self) -> bool:
         """Whether predictions and decisions may rest on it."""
         return self in (FitStatus.CONVERGED, FitStatus.AT_BOUND)
+
+
+EVERYWHERE = 1e3  # ln units: farther outside than anything
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,12 @@ class Calibration:
 
     loss: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     difference: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
-    from_runs: str = "not calibrated"
+    from_runs: str = "no held-out runs"
+
+    @classmethod
+    def flat(cls) -> "Calibration":
+        """No widening at any distance: what held-out scoring itself uses."""
+        return cls(((0.0, 1.0), (EVERYWHERE, 1.0)), ((0.0, 1.0), (EVERYWHERE, 1.0)))
 
     def factor(self, distance: FloatArray, of: str) -> FloatArray:
         """How much wider, at these distances, for 'loss' or 'difference'."""

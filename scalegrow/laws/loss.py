@@ -8,6 +8,7 @@ import numpy as np
 from scalegrow.errors import InputError
 from scalegrow.laws.points import FloatArray
 
+FAR, NEAR = 0.1, 1e-3  # delta to begin with from a seed, and from an optimum of like data
 HUBER_DELTA = 1e-3  # Hoffmann et al. 2022, section 3.3, on log loss
 
 
@@ -31,8 +32,8 @@ class Loss(ABC):
         """psi(r) / r: the weight of the least-squares majoriser at r."""
 
     @abstractmethod
-    def path(self) -> list["Loss"]:
-        """Smoother losses to solve first, ending with the one that is minimised."""
+    def path(self, widest: float = FAR) -> list["Loss"]:
+        """Smoother losses to solve first, from Huber's delta = widest, ending with the one that is minimised."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class Huber(Loss):
         weight: FloatArray = self.delta / np.maximum(np.abs(r), self.delta)
         return weight
 
-    def path(self) -> list[Loss]:
-        """delta from 0.1 down to its value, a factor of 10 at a time."""
+    def path(self, widest: float = FAR) -> list[Loss]:
+        """delta from the widest down to its own, a factor of 10 at a time."""
         steps: list[Loss] = []
-        delta = 0.1
+        delta = widest
         while delta > self.delta * 1.01:
             steps.append(Huber(delta))
             delta /= 10
@@ -96,7 +97,7 @@ class LeastSquares(Loss):
         """1."""
         return np.ones_like(r)
 
-    def path(self) -> list[Loss]:
+    def path(self, widest: float = FAR) -> list[Loss]:
         """Itself: it is already smooth."""
         return [self]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scalegrow.laws.law import Surface
-from scalegrow.laws.loss import Loss
+from scalegrow.laws.loss import FAR, Loss
 from scalegrow.laws.points import FloatArray
 
 CHUNK = 256  # problems advanced together: their (M, n) arrays stay in the cache
@@ -65,9 +65,9 @@ def minimise(problem: Problem, starts: FloatArray) -> Minimum:
     return Minimum(*(np.concatenate([getattr(part, f) for part in parts]) for f in Minimum.__annotations__))
 
 
-def anneal(problem: Problem, starts: FloatArray) -> Minimum:
+def anneal(problem: Problem, starts: FloatArray, widest: float = FAR) -> Minimum:
     """Minimise along the loss's path from smooth to sharp; the last step is the loss itself."""
-    for loss in problem.loss.path():
+    for loss in problem.loss.path(widest):
         found = minimise(replace(problem, loss=loss), starts)
         starts = found.theta
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scalegrow.laws.points import FloatArray
 
@@ -36,7 +37,7 @@ class LinearTerms:
         self.x = [np.ascontiguousarray(features[:, k]) for k in range(self.K)]
         self.pairs = [(k, l, *self._products(k, l)) for k in range(self.K) for l in range(k, self.K)]  # noqa: E741
 
-    def _products(self, k: int, l: int) -> tuple[FloatArray, FloatArray]:  # noqa: E741
+    def _products(self, k: int, l: int) -> tuple[FloatArray, npt.NDArray[np.intp]]:  # noqa: E741
         """x_k x_l' (+ its transpose when k != l): the non-zero columns and where they belong."""
         product = self.x[k][:, :, None] * self.x[l][:, None, :]
         if k != l:

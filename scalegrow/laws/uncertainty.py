@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scalegrow.errors import InputError
-from scalegrow.laws.newton import Minimum, Problem, minimise
+from scalegrow.laws.loss import NEAR
+from scalegrow.laws.newton import Minimum, Problem, anneal
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import FloatArray, Units
 from scalegrow.laws.solve import Optimum, Setup
@@ -56,7 +57,7 @@ def draw(setup: Setup, optimum: Optimum, method: str, M: int, seed: int) -> Draw
     spread = (rng.permutation(M) + 0.5) / M
     starts = setup.hold(np.tile(optimum.theta, (M, 1)), spread)
     again = replace(problem, y=y, w=w)
-    found = restarted(again, minimise(again, starts), setup.hold(optimum.seeds), problem.free)
+    found = restarted(again, anneal(again, starts, NEAR), setup.hold(optimum.seeds), problem.free)
     low = (found.theta <= problem.lower) & problem.free
     vanished = {
         c.name: float(share)
@@ -79,7 +80,7 @@ def restarted(problem: Problem, found: Minimum, seeds: FloatArray, free: npt.NDA
     theta, objective, decrement = found.theta.copy(), found.objective.copy(), found.decrement.copy()
     part = problem.take(stuck)
     for seed in seeds:
-        other = minimise(part, np.where(free, seed, theta[stuck]))
+        other = anneal(part, np.where(free, seed, theta[stuck]), NEAR)
         better = other.objective < objective[stuck]
         rows = stuck[better]
         theta[rows], objective[rows] = other.theta[better], other.objective[better]
