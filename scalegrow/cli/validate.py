@@ -6,7 +6,7 @@ import polars as pl
 
 from scalegrow.cli.data import Choice
 from scalegrow.cli.render import between, console, note, print_json, table
-from scalegrow.laws.validate import Validation, calibrate, validate
+from scalegrow.laws.validate import Validation, calibrate, require_scheme, validate
 from scalegrow.units import format_count
 
 Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -14,6 +14,8 @@ Cells = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 def run(choice: Choice, schemes: list[str], draws: int, level: float, *, as_json: bool) -> None:
     """Every scheme in turn: cells, a summary line, and the calibration that follows."""
+    for scheme in schemes:
+        require_scheme(scheme)
     form, observations = choice.load()
     done: dict[str, Validation] = {}
     for scheme in schemes:

@@ -47,10 +47,15 @@ def widened(value: FloatArray, draws: FloatArray, factor: FloatArray) -> FloatAr
     return value + factor * (draws - np.median(draws, axis=0))
 
 
-def quantiles(draws: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
-    """The central interval of draws (M, n)."""
+def require_level(level: float) -> None:
+    """Raise InputError unless 0 < level < 1."""
     if not 0 < level < 1:
         raise InputError(f"{level} is no interval level: give one between 0 and 1, such as 0.95.")
+
+
+def quantiles(draws: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    """The central interval of draws (M, n)."""
+    require_level(level)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 

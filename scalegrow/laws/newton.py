@@ -17,7 +17,7 @@ from scalegrow.laws.loss import FAR, Loss
 from scalegrow.laws.points import FloatArray
 
 CHUNK = 256  # problems advanced together: their (M, n) arrays stay in the cache
-MAX_ITERATIONS = 300
+MAX_ITERATIONS = 1000
 RELATIVE_DECREASE = 1e-9
 LAMBDA_START, LAMBDA_DOWN, LAMBDA_UP, LAMBDA_MAX = 1e-3, 1 / 6, 5.0, 1e9
 RIDGE = 1e-2  # of the largest diagonal of G; theta is in logs and exponents, all of order 1

@@ -65,6 +65,12 @@ SCHEMES: dict[str, Callable[[Observations], Iterator[tuple[str, Mask]]]] = {
 }
 
 
+def require_scheme(scheme: str) -> None:
+    """Raise InputError on a name that is no scheme."""
+    if scheme not in SCHEMES:
+        raise InputError(f"'{scheme}' is no validation scheme: choose one of {', '.join(SCHEMES)}.")
+
+
 def validate(
     form: Form,
     observations: Observations,
@@ -77,8 +83,7 @@ def validate(
     seed: int = 0,
 ) -> Validation:
     """Fit each fold's training rows and score its held-out rows; folds that cannot be fitted are named."""
-    if scheme not in SCHEMES:
-        raise InputError(f"'{scheme}' is no validation scheme: choose one of {', '.join(SCHEMES)}.")
+    require_scheme(scheme)
     losses, differences, refused = [], [], []
     for name, held_out in SCHEMES[scheme](observations):
         if not held_out.any() or held_out.all():

@@ -12,8 +12,15 @@ import numpy as np
 from scalegrow.budget import BaseCost
 from scalegrow.errors import InputError
 from scalegrow.laws.fitted import Fit
-from scalegrow.laws.forecast import LEVEL, Forecast, forecast, forecast_difference, widened
-from scalegrow.laws.points import FloatArray, Points
+from scalegrow.laws.forecast import (
+    LEVEL,
+    Forecast,
+    forecast,
+    forecast_difference,
+    require_level,
+    widened,
+)
+from scalegrow.laws.points import SCRATCH, FloatArray, Points
 
 BUDGETS_TPP = (0.25, 2000.0)  # tokens per parameter between which a break-even budget is looked for
 FACTORS = (1.05, 100.0)  # growth factors between which the largest useful one is looked for
@@ -126,6 +133,8 @@ def require_decidable(fit: Fit, question: Question) -> None:
         )
     if not fit.status.usable:
         raise InputError(f"this fit is {fit.status.name} ({fit.message}) {fit.status.value}")
+    if question.operator == SCRATCH:
+        raise InputError(f"scratch does not grow: give --operator {' or '.join(form.operators)}.")
     form.check(grown_points(question))
     if question.D_grown <= 0:
         raise InputError(
@@ -156,6 +165,7 @@ def differences(fit: Fit, grown: Points, scratch: Points) -> tuple[FloatArray, F
 
 def estimate(value: FloatArray, draws: FloatArray, level: float) -> Estimate:
     """A scan's result by the law (1,) and by the draws (M,); infinities stay infinite."""
+    require_level(level)
     ordered = np.sort(draws)
     last = len(ordered) - 1
     low = ordered[int(np.floor((1 - level) / 2 * last))]

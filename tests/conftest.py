@@ -1,0 +1,19 @@
+"""What several test files start from."""
+
+import pytest
+
+from scalegrow.laws.fitted import Fit
+from scalegrow.laws.store import read_fit
+from scalegrow.runs.shipped import shipped_fit
+
+
+@pytest.fixture(scope="session")
+def warmstart() -> Fit:
+    """The default fit of `scalegrow predict`."""
+    return read_fit(shipped_fit("warmstart"))
+
+
+@pytest.fixture(scope="session")
+def chinchilla() -> Fit:
+    """The default fit of `scalegrow allocate`."""
+    return read_fit(shipped_fit("chinchilla"))

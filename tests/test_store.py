@@ -1,0 +1,78 @@
+"""Fits on disk: the same decision comes back, and a file is whole or absent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scalegrow.errors import InputError
+from scalegrow.laws.fitted import Fit
+from scalegrow.laws.store import read_fit, to_json, write_fit
+
+
+def test_round_trip_is_exact(warmstart: Fit, tmp_path: Path) -> None:
+    path = tmp_path / "fit.json"
+    write_fit(warmstart, path)
+    again = read_fit(path)
+    assert json.dumps(to_json(again)) == json.dumps(to_json(warmstart))
+    assert np.array_equal(again.draws, warmstart.draws)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+DAMAGE = {
+    "empty": lambda text: "",
+    "half": lambda text: text[: len(text) // 2],
+    "not json": lambda text: "hello",
+    "a list": lambda text: "[1, 2]",
+    "another schema": lambda text: text.replace("scalegrow-fit/1", "scalegrow-fit/9"),
+    "no draws": lambda text: text.replace('"draws"', '"drwas"'),
+    "unknown law": lambda text: text.replace('"fading-capacity"', '"astrology"'),
+    "ragged draws": lambda text: text.replace("]]", ",1.0]]"),
+    "unknown status": lambda text: text.replace('"CONVERGED"', '"FINE"'),
+    "missing coefficient": lambda text: text.replace('"alpha":', '"alfa":'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files_are_refused_in_one_line(warmstart: Fit, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "fit.json"
+    write_fit(warmstart, path)
+    path.write_text(DAMAGE[damage](path.read_text()))
+    with pytest.raises(InputError) as caught:
+        read_fit(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unwritable_places_are_refused(warmstart: Fit, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        write_fit(warmstart, tmp_path / "no" / "such" / "folder.json")
+
+
+def test_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
+    """kill -9 at any moment: the target is absent, or complete and readable."""
+    target = tmp_path / "fit.json"
+    program = (
+        "from pathlib import Path\n"
+        "from scalegrow.laws.store import read_fit, write_fit\n"
+        "from scalegrow.runs.shipped import shipped_fit\n"
+        "made = read_fit(shipped_fit('warmstart'))\n"
+        "print('go', flush=True)\n"
+        f"while True: write_fit(made, Path({str(target)!r}))\n"
+    )
+    for pause in (0.001, 0.02, 0.05, 0.1):
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(pause)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if target.exists():
+            assert len(read_fit(target).draws) == 2000
