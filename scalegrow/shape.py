@@ -7,6 +7,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cache
+from itertools import pairwise
 from typing import Literal, get_args
 
 from scalegrow.errors import InputError
@@ -175,64 +177,73 @@ def _check_sizes(shape: ModelShape | MLPShape) -> None:
             raise InputError(f"{field.name}={value!r} is neither true nor false: give one of them")
 
 
-# The ladder: width and depth follow the size as in published families, and d_ff, near 8/3 of the width,
-# is the fine adjustment that meets the count.
+# The ladder. A rung is a width and a depth; width climbs in whole heads and depth follows it, and d_ff, about
+# 8/3 of the width, meets the count between one rung and the next.
 
 SMALLEST, LARGEST = 1e4, 1e12
 CONTEXT = 2048
-UNTIED_FROM = 1e9  # tied below, as in Llama 3.2 1B and Qwen2.5; untied above, as in Llama 2
-VOCABULARIES = ((0.0, 256), (1e6, 4096), (1e7, 32000))  # from this count: bytes, small, Llama 2's
+VOCABULARIES = ((0.0, 256), (1e6, 4096), (1e7, 32000))  # from about this count: bytes, small, Llama 2's
+UNTIED_FROM_WIDTH = 2048  # about 1.2B: tied below, as in Llama 3.2 1B and Qwen2.5; untied above, as in Llama 2
+HEAD_DIMS = ((16, 8), (64, 16), (128, 32), (256, 64), (3072, 128))  # from this width (3072: 3B), head size
+WIDEST = 25600
 DEPTHS = ((16, 1), (64, 3), (512, 10), (4096, 32), (18432, 118))  # (width, layers): Llama 2 7B, PaLM 540B
 FF_RATIO = 8 / 3  # SwiGLU with the parameters of a 4 d GELU (Shazeer 2020)
+FF_STEPS = ((16, 1), (256, 8), (2048, 64))  # from this width, d_ff is a multiple of this
 
 
 def shape_for(n_params: float, like: ModelShape | None = None) -> ModelShape:
-    """The Llama-like shape of the ladder with about n_params parameters, embeddings counted.
+    """The Llama-like shape of the ladder nearest to n_params parameters, embeddings counted.
 
-    Within 1 % from 1e6 to 1e12 and within 5 % from 1e4. Vocabulary 256 below 1e6, 4096 below 1e7, then
-    32000; embeddings tied below 1e9; `like` gives both instead, since growth keeps them. Raises
-    InputError outside 1e4 to 1e12.
+    Within 1 % from 1e4 to 1e12. A larger request never gives fewer parameters, nor
+    less width or depth, but where the vocabulary steps up: 256 below about 1e6, 4096 below about 1e7, then
+    32000. Embeddings are tied below about 1.2e9. `like`, a shape of the ladder, gives the vocabulary, the
+    tying and the head size instead, since growth keeps them. Raises InputError outside 1e4 to 1e12.
     """
     if not SMALLEST <= n_params <= LARGEST:
-        size = format_count(n_params) if math.isfinite(n_params) and n_params > 0 else n_params
-        raise InputError(
-            f"{size} parameters are off the ladder: ask for {format_count(SMALLEST)} to {format_count(LARGEST)}."
-        )
-    vocab_size = like.vocab_size if like else _vocabulary(n_params)
-    tied = like.tied if like else n_params < UNTIED_FROM
-    shapes = (_meeting(n_params, width, vocab_size, tied) for width in _widths())
-    return min((s for s in shapes if s is not None), key=lambda s: _strangeness(s, n_params))
+        size = format_count(n_params) if math.isfinite(n_params) else n_params
+        bounds = f"{format_count(SMALLEST)} to {format_count(LARGEST)}"
+        raise InputError(f"{size} parameters are off the ladder: ask for {bounds}.")
+    rungs = _rungs(like.vocab_size, like.tied, like.head_dim) if like else _ladder()
+    above = max(bisect_right(rungs, n_params, key=_count), 1)
+    lower = _widened(rungs[above - 1], n_params)
+    upper = min((_step_up(lower), *rungs[above : above + 1]), key=_count)
+    return min((lower, upper), key=lambda shape: abs(shape.n_params - n_params))
 
 
-def _widths() -> Iterator[int]:
-    """Whole heads, finer where models are small."""
-    for start, stop, step in ((16, 64, 8), (64, 256, 32), (256, 4096, 64), (4096, 40961, 128)):
-        yield from range(start, stop, step)
+@cache
+def _ladder() -> tuple[ModelShape, ...]:
+    """The rungs of every vocabulary, each from about the count where it starts, by count."""
+    rungs: tuple[ModelShape, ...] = ()
+    for start, vocab_size in VOCABULARIES:
+        upper = tuple(rung for rung in _rungs(vocab_size) if rung.n_params >= start)
+        rungs = (*(rung for rung in rungs if rung.n_params < upper[0].n_params), *upper)
+    return rungs
 
 
-def _meeting(n_params: float, width: int, vocab_size: int, tied: bool) -> ModelShape | None:
-    """The shape of this width whose d_ff meets the count; None where no positive d_ff does."""
-    head_dim = 128 if width >= 3072 else 64 if width >= 256 else 32 if width >= 128 else 8
-    shape = ModelShape(
-        d_model=width,
-        n_layers=_depth(width),
-        n_heads=width // head_dim,
-        n_kv_heads=width // head_dim,
-        head_dim=head_dim,
-        d_ff=1,
-        vocab_size=vocab_size,
-        tied=tied,
-        context=CONTEXT,
-    )
-    per_unit = 3 * width * shape.n_layers
-    step = 64 if width >= 2048 else 8 if width >= 64 else 1
-    d_ff = round(((n_params - shape.n_params) / per_unit + 1) / step) * step
-    return replace(shape, d_ff=d_ff) if d_ff > 0 else None
+@cache
+def _rungs(vocab_size: int, tied: bool | None = None, head_dim: int | None = None) -> tuple[ModelShape, ...]:
+    """Every width and depth, by count, each with the least d_ff it is used with.
+
+    A rung takes over from the one before at the geometric mean of their counts at the usual d_ff.
+    """
+    usual = [_usual_shape(*rung, vocab_size, tied, head_dim) for rung in _staircase(head_dim or 1)]
+    middles = [math.sqrt(lower.n_params * upper.n_params) for lower, upper in pairwise(usual)]
+    return usual[0], *map(_widened, usual[1:], middles)
 
 
-def _strangeness(shape: ModelShape, n_params: float) -> float:
-    """How far d_ff is from 8/3 of the width in log, with a price on missing the count."""
-    return abs(math.log(shape.d_ff / (FF_RATIO * shape.d_model))) + 30 * abs(shape.n_params / n_params - 1)
+def _staircase(multiple: int) -> Iterator[tuple[int, int]]:
+    """(width, depth), one of them up at a time: a new width comes at the old depth first."""
+    depth = 1
+    for width in _widths(multiple):
+        deeper = max(depth, _depth(width))
+        yield from ((width, layers) for layers in range(depth, deeper + 1))
+        depth = deeper
+
+
+def _widths(multiple: int) -> Iterator[int]:
+    """Widths of whole heads that are multiples of this number."""
+    for (start, step), (stop, _) in pairwise((*HEAD_DIMS, (WIDEST + 1, 0))):
+        yield from (width for width in range(start, stop, step) if width % multiple == 0)
 
 
 def _depth(width: int) -> int:
@@ -240,8 +251,40 @@ def _depth(width: int) -> int:
     index = min(bisect_right(DEPTHS, width, key=lambda anchor: anchor[0]), len(DEPTHS) - 1)
     (low, shallow), (high, deep) = DEPTHS[index - 1 : index + 1]
     exponent = math.log(deep / shallow) / math.log(high / low)
-    return round(shallow * (width / low) ** exponent)
+    return round(shallow * math.pow(width / low, exponent))
 
 
-def _vocabulary(n_params: float) -> int:
-    return next(size for start, size in reversed(VOCABULARIES) if n_params >= start)
+def _usual_shape(width: int, depth: int, vocab_size: int, tied: bool | None, head_dim: int | None) -> ModelShape:
+    """The rung with d_ff nearest to 8/3 of the width."""
+    head_dim = head_dim or _at(width, HEAD_DIMS)
+    step = _at(width, FF_STEPS)
+    return ModelShape(
+        d_model=width,
+        n_layers=depth,
+        n_heads=width // head_dim,
+        n_kv_heads=width // head_dim,
+        head_dim=head_dim,
+        d_ff=round(FF_RATIO * width / step) * step,
+        vocab_size=vocab_size,
+        tied=width < UNTIED_FROM_WIDTH if tied is None else tied,
+        context=CONTEXT,
+    )
+
+
+def _widened(rung: ModelShape, n_params: float) -> ModelShape:
+    """The rung with the largest d_ff whose count is at most n_params, or with the least there is."""
+    step = _at(rung.d_model, FF_STEPS)
+    steps = math.floor((n_params - rung.n_params) / (3 * step * rung.d_model * rung.n_layers))
+    return replace(rung, d_ff=max(rung.d_ff + steps * step, step))
+
+
+def _step_up(shape: ModelShape) -> ModelShape:
+    return replace(shape, d_ff=shape.d_ff + _at(shape.d_model, FF_STEPS))
+
+
+def _at(width: int, table: tuple[tuple[int, int], ...]) -> int:
+    return next(value for start, value in reversed(table) if width >= start)
+
+
+def _count(shape: ModelShape) -> int:
+    return shape.n_params
