@@ -14,6 +14,8 @@ from scalegrow.shape import ModelShape, shape_for
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
 
+GROWING = ("n_params", "d_model", "n_layers", "vocab_size")
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -53,16 +55,20 @@ OPERATORS: dict[str, Operator] = {
 
 
 def operator(name: str) -> Operator:
-    """The operator of this name; InputError names the nearest ones."""
+    """The operator of this name. Raises InputError that lists the nearest names."""
     if name in OPERATORS:
         return OPERATORS[name]
     near = get_close_matches(name, OPERATORS, n=3, cutoff=0.4) or ["szp", "net2net", "stack"]
-    raise InputError(f"'{name}' is no growth operator: did you mean {', '.join(near)}?")
+    raise InputError(f"{name!r} is no growth operator: did you mean {', '.join(near)}?")
 
 
 @dataclass(frozen=True)
 class Growth:
-    """From a base shape to a target shape by an operator."""
+    """From a base shape to a target shape by an operator.
+
+    Raises InputError if the operator is unknown or the target has less of anything named in GROWING. d_ff is
+    not: the ladder meets a count with it, so a factor near 1 may trade some of it for width.
+    """
 
     base: ModelShape
     target: ModelShape
@@ -70,12 +76,20 @@ class Growth:
 
     def __post_init__(self) -> None:
         operator(self.operator)
-        if self.target.n_params < self.base.n_params:
-            raise InputError("the target is smaller than the base: growing never shrinks a model.")
+        for name in GROWING:
+            base, target = getattr(self.base, name), getattr(self.target, name)
+            if target < base:
+                raise InputError(
+                    f"the target's {name}={target} is smaller than the base's {base}: give a larger target."
+                )
 
     @classmethod
     def by_factor(cls, base_params: float, factor: float, operator: str = "szp") -> "Growth":
-        """The ladder's shape of base_params, and the one `factor` times as large with the same vocabulary."""
+        """The ladder's shape of base_params, and the one `factor` times as large.
+
+        The target keeps the base's vocabulary, tying and head size, so g_params is the factor to within 1 %
+        from 1e6 parameters on. Raises InputError unless factor is above 1 and both are on the ladder.
+        """
         if not (math.isfinite(factor) and factor > 1):
             raise InputError(f"a growth factor of {factor:g} does not grow: give a number above 1, such as 2.")
         base = shape_for(base_params)

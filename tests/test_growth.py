@@ -1,0 +1,93 @@
+"""Growth: the operators of the literature, the three growth factors, and what cannot grow."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalegrow.errors import InputError
+from scalegrow.growth import OPERATORS, Growth, operator
+from scalegrow.shape import gpt_shape, shape_for
+
+NAMES = [
+    *("scratch", "szp", "net2net", "tile", "tile_noise", "zero_pad", "perturbative_copy", "asymmetric_reset"),
+    *("structured_non_clone", "random_copy", "zero_copy", "block_diagonal", "aki", "ligo"),
+    *("stack", "interleave", "zero_insert", "identity_insert", "solar", "middle"),
+]
+
+
+def test_every_operator_of_the_literature_is_there() -> None:
+    assert list(OPERATORS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_operator_is_found_by_its_name(name: str) -> None:
+    found = operator(name)
+    assert found.name == name
+    assert found.axis in ("width", "depth", "none")
+    assert found.preserves in ("exact", "limit", "none")
+    assert found.summary
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("net2nett", "net2net"), ("zeropad", "zero_pad"), ("SZP", "szp"), ("st\nack", "stack")]
+)
+def test_an_unknown_operator_is_told_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        operator(name)
+    assert str(refusal.value).startswith(f"{name!r} is no growth operator: did you mean ")
+    assert near in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_three_growth_factors_of_one_published_pair() -> None:
+    """128 to 256 wide is 2.2, 4.0 or 2: which parameters count decides what g says."""
+    growth = Growth(gpt_shape(128), gpt_shape(256), "szp")
+    assert growth.g_params == 32270848 / 14562560
+    assert growth.g_non_embedding == pytest.approx(4.0, abs=0.05)
+    assert growth.g_width == 2
+
+
+@settings(deadline=None)  # the first request builds the ladder
+@given(st.floats(6, 11).map(lambda power: 10.0**power), st.floats(1.05, 10, exclude_max=True))
+def test_by_factor_meets_the_factor_and_keeps_the_vocabulary(base_params: float, factor: float) -> None:
+    growth = Growth.by_factor(base_params, factor)
+    assert growth.base == shape_for(base_params)
+    assert growth.operator == "szp"
+    assert growth.g_params == pytest.approx(factor, rel=0.01)
+    assert growth.g_width >= 1
+    assert replace(growth.target, d_model=1, n_layers=1, n_heads=1, n_kv_heads=1, d_ff=1) == replace(
+        growth.base, d_model=1, n_layers=1, n_heads=1, n_kv_heads=1, d_ff=1
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 0.5, 0, -2, float("nan"), float("inf")])
+def test_a_factor_that_does_not_grow_is_refused(factor: float) -> None:
+    with pytest.raises(InputError, match=f"^a growth factor of {factor:g} does not grow: give a number above 1"):
+        Growth.by_factor(50e6, factor)
+
+
+@pytest.mark.parametrize(("base", "factor", "text"), [(600e9, 2, "1.2T"), (9e3, 2, "9k"), (1e15, 2, "1e15")])
+def test_sizes_off_the_ladder_are_refused(base: float, factor: float, text: str) -> None:
+    with pytest.raises(InputError, match=f"^{text} parameters are off the ladder: ask for 10k to 1T"):
+        Growth.by_factor(base, factor)
+
+
+def test_by_factor_refuses_an_unknown_operator() -> None:
+    with pytest.raises(InputError, match="'magic' is no growth operator"):
+        Growth.by_factor(50e6, 2, "magic")
+
+
+@pytest.mark.parametrize("name", ["d_model", "n_layers", "vocab_size"])
+def test_a_target_loses_nothing(name: str) -> None:
+    base = gpt_shape(256)
+    smaller = getattr(base, name) - 1
+    target = replace(base, **{"d_ff": 10**6, name: smaller})  # larger as a whole
+    with pytest.raises(InputError, match=f"^the target's {name}={smaller} is smaller than the base's"):
+        Growth(base, target, "szp")
+
+
+def test_a_smaller_target_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^the target's n_params=14562560 is smaller than the base's 32270848"):
+        Growth(gpt_shape(256), gpt_shape(128), "szp")
