@@ -132,7 +132,7 @@ def test_draws_are_the_fits_that_one_would_make_alone() -> None:
     data = simulated(3)
     setup = Setup.of(Chinchilla(), data, Huber(), {})
     optimum = solve(setup)
-    y, w = resampled(setup, optimum, "row", 12, np.random.default_rng(0))
+    _, w = resampled(setup, optimum, "row", 12, np.random.default_rng(0))
     batch = minimise(replace(setup.problem, w=w), np.tile(optimum.theta, (12, 1)))
     for counts, theta in zip(w, batch.theta, strict=True):
         alone = solve(replace(setup, problem=replace(setup.problem, w=counts)))

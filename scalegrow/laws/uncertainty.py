@@ -3,8 +3,8 @@
 Runs that share a base are not independent, so whole clusters are resampled, never rows of one:
 row          rows with replacement (every row an independent run)
 cluster      clusters with replacement
-wild-cluster the design stays; each cluster's residuals, inflated for leverage (CR2, Bell and McCaffrey
-             2002), are multiplied by one of Webb's six weights. For few clusters.
+wild-cluster the design stays; each cluster's residuals, inflated for leverage (CR3, MacKinnon, Nielsen and
+             Webb 2023), are multiplied by one of Webb's six weights. For few clusters.
 parametric   the design stays; normal residuals of the fit's robust scale, independent by row
 """
 
@@ -24,7 +24,7 @@ METHODS = ("auto", "row", "cluster", "wild-cluster", "parametric")
 WEBB = np.sqrt(np.array([0.5, 1.0, 1.5]))  # Webb 2014: six weights +-sqrt(1/2), +-1, +-sqrt(3/2)
 ENOUGH_CLUSTERS = 50  # below, resampling whole clusters often loses a size or an operator
 ON_SLOPE = 1e-6  # relative decrement above which a draw has not reached an optimum
-LEAST_FREEDOM = 0.05  # a cluster that decides a coefficient alone has no residual left to inflate
+LEAST_FREEDOM = 0.2  # a cluster that decides a coefficient alone has no residual left to inflate
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def jacobian(setup: Setup, theta: FloatArray) -> FloatArray:
 
 
 def inflated_residuals(setup: Setup, optimum: Optimum) -> FloatArray:
-    """(I - H_cc)^(-1/2) r_c per cluster c, H the hat matrix of the linearised law (CR2)."""
+    """(I - H_cc)^-1 r_c per cluster c, H the hat matrix of the linearised law (CR3): about a jackknife."""
     residuals = setup.problem.y - setup.problem.surface.value(optimum.theta[None])[0][0]
     q, _ = np.linalg.qr(jacobian(setup, optimum.theta))
     out = residuals.copy()
     for c in range(setup.observations.n_clusters):
         rows = np.flatnonzero(setup.observations.cluster == c)
         values, vectors = np.linalg.eigh(np.eye(len(rows)) - q[rows] @ q[rows].T)
-        root = vectors @ np.diag(np.maximum(values, LEAST_FREEDOM) ** -0.5) @ vectors.T
-        out[rows] = root @ residuals[rows]
+        inverse = vectors @ np.diag(np.maximum(values, LEAST_FREEDOM) ** -1) @ vectors.T
+        out[rows] = inverse @ residuals[rows]
     return out

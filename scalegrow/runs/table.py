@@ -3,6 +3,7 @@
 Symbols: N = n_params, D = tokens, C = flops = 6 N D, L = loss, g = growth_factor, D_base = base_tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,7 +47,7 @@ COLUMNS: dict[str, Column] = {
     "seed": Column(pl.Int64(), "seed of the run"),
 }
 POSITIVE = ("n_params", "tokens", "loss", "flops", "growth_factor", "base_params")
-READERS = {
+READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".csv": pl.read_csv,
     ".parquet": pl.read_parquet,
     ".jsonl": pl.read_ndjson,
@@ -143,10 +144,10 @@ def _require_numbers(frame: pl.DataFrame, name: str) -> None:
     for column in (c for c, spec in COLUMNS.items() if spec.required):
         bad = frame.select(pl.col(column).is_null() | ~pl.col(column).is_finite()).to_series()
         if bad.any():
-            row = bad.arg_max()
+            row = bad.arg_max() or 0
             value = "empty" if frame[column][row] is None else frame[column][row]
             raise InputError(
-                f"{name}, row {row + 1 if row is not None else '?'}: {column} is {value}: "
+                f"{name}, row {row + 1}: {column} is {value}: "
                 "drop or mend the row (a diverged run is no point of a law)."
             )
     for column in POSITIVE:

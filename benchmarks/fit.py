@@ -1,0 +1,280 @@
+"""Speed and quality of the fitter against peers, and cold starts of the command line.
+
+    python benchmarks/fit.py [--quick]
+
+One thread, one machine, one run. Peers are timed on a stated fraction of their work and scaled up
+linearly. Data: Epoch's 240 points (data/chinchilla_epoch.csv without its five highest losses).
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numpy as np  # noqa: E402
+from scipy.optimize import minimize  # noqa: E402
+
+from scalegrow.laws.loss import Huber  # noqa: E402
+from scalegrow.laws.newton import anneal, minimise  # noqa: E402
+from scalegrow.laws.observations import Observations  # noqa: E402
+from scalegrow.laws.points import FloatArray, Units  # noqa: E402
+from scalegrow.laws.scratch import Chinchilla  # noqa: E402
+from scalegrow.laws.solve import Setup, solve  # noqa: E402
+from scalegrow.runs.shipped import load_table  # noqa: E402
+
+DRAWS = 4000
+EPOCH_GRID = (  # arXiv 2404.10102: 4,500 starts, as Hoffmann et al. 2022 section D.2
+    (-1.0, -0.5, 0.0, 0.5, 1.0),  # ln E
+    (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),  # ln A
+    (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),  # ln B
+    (0.0, 0.5, 1.0, 1.5, 2.0),  # alpha
+    (0.0, 0.5, 1.0, 1.5, 2.0),  # beta
+)
+PACKAGE_GRID = 5**5  # starts of the chinchilla package's README
+
+
+def timed(work: Callable[[], object], repeats: int = 1) -> tuple[float, object]:
+    """Median wall seconds and the last result."""
+    seconds, result = [], None
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds)), result
+
+
+class Peer:
+    """Huber's objective in plain coordinates (ln E, ln A, ln B, alpha, beta), as scripts write it."""
+
+    def __init__(self, setup: Setup) -> None:
+        points = setup.observations.points
+        self.log_n, self.log_d, self.y = np.log(points.N), np.log(points.D), setup.observations.y
+
+    def residuals(self, theta: FloatArray) -> tuple[FloatArray, list[FloatArray]]:
+        """r and the shares of the three terms."""
+        e, a, b, alpha, beta = theta
+        terms = [np.full_like(self.y, e), a - alpha * self.log_n, b - beta * self.log_d]
+        total = np.logaddexp(np.logaddexp(terms[0], terms[1]), terms[2])
+        return self.y - total, [np.exp(t - total) for t in terms]
+
+    def objective(self, theta: FloatArray, w: FloatArray | float = 1.0) -> float:
+        """sum w Huber(r)."""
+        with np.errstate(all="ignore"):
+            value = float(np.sum(w * Huber().rho(self.residuals(theta)[0])))
+        return value if np.isfinite(value) else 1e6
+
+    def gradient(self, theta: FloatArray, w: FloatArray | float = 1.0) -> FloatArray:
+        """Analytic, as automatic differentiation would give it."""
+        r, (e, a, b) = self.residuals(theta)
+        pull = -w * Huber().psi(r)
+        return np.array(
+            [
+                (pull * e).sum(),
+                (pull * a).sum(),
+                (pull * b).sum(),
+                -(pull * a) @ self.log_n,
+                -(pull * b) @ self.log_d,
+            ]
+        )
+
+
+def point_fits(setup: Setup, repeats: int) -> tuple[float, float, float]:
+    """Seconds of seeds and annealed Newton, of the same with a second solver, and the objective."""
+    problem, points = setup.problem, setup.observations.points.measured_in(setup.units)
+    quick, _ = timed(lambda: anneal(problem, setup.form.starts(points, problem.y)), repeats)
+    full, answer = timed(lambda: solve(setup), repeats)
+    return quick, full, answer.certificate.objective  # type: ignore[attr-defined]
+
+
+def bootstrap(setup: Setup, counts: FloatArray, repeats: int) -> tuple[float, FloatArray]:
+    """Seconds for all draws, and their objectives."""
+    start = np.tile(solve(setup).theta, (len(counts), 1))
+    seconds, found = timed(lambda: minimise(replace(setup.problem, w=counts), start), repeats)
+    return seconds, found.objective  # type: ignore[attr-defined]
+
+
+def epoch_point(peer: Peer, starts: int) -> tuple[float, FloatArray]:
+    """Seconds scaled to the whole grid, and the objectives reached from a random part of it."""
+    grid = np.array(list(product(*EPOCH_GRID)))
+    chosen = grid[np.random.default_rng(0).permutation(len(grid))[:starts]]
+
+    def work() -> FloatArray:
+        return np.array([minimize(peer.objective, x, method="L-BFGS-B").fun for x in chosen])
+
+    seconds, reached = timed(work)
+    return seconds / starts * len(grid), np.asarray(reached)
+
+
+Gradient = Callable[[FloatArray, FloatArray], FloatArray]
+
+
+def gradients(peer: Peer) -> dict[str, Gradient | None]:
+    """How a script may hand gradients to BFGS: by automatic differentiation, as Epoch; by SciPy; by hand."""
+    made: dict[str, Gradient | None] = {}
+    if find_spec("autograd") is not None:
+        made["autograd, as Epoch"] = autograd_gradient(peer)
+    made["numeric, SciPy's default"] = None
+    made["written out by hand"] = peer.gradient
+    return made
+
+
+def autograd_gradient(peer: Peer) -> Gradient:
+    """The same objective differentiated by the autograd package."""
+    import autograd.numpy as anp
+    from autograd import grad
+    from autograd.scipy.special import logsumexp
+
+    def objective(theta: FloatArray, w: FloatArray) -> FloatArray:
+        terms = [
+            theta[0] + 0.0 * peer.log_n,
+            theta[1] - theta[3] * peer.log_n,
+            theta[2] - theta[4] * peer.log_d,
+        ]
+        r = anp.abs(peer.y - logsumexp(anp.array(terms), axis=0))
+        delta = Huber().delta
+        return anp.sum(w * anp.where(r <= delta, 0.5 * r**2, delta * (r - 0.5 * delta)))
+
+    derivative: Gradient = grad(objective)
+    return derivative
+
+
+def epoch_bootstrap(
+    peer: Peer, best: FloatArray, counts: FloatArray, gradient: Gradient | None
+) -> tuple[float, FloatArray]:
+    """Seconds scaled to all draws, and the objectives of these: one BFGS a draw from the point estimate."""
+
+    def work() -> FloatArray:
+        answers = [minimize(peer.objective, best, args=(w,), jac=gradient, method="BFGS").fun for w in counts]
+        return np.array(answers)
+
+    seconds, reached = timed(work)
+    return seconds / len(counts) * DRAWS, np.asarray(reached)
+
+
+def chinchilla_package(setup: Setup, side: int, peer: Peer) -> tuple[float, float] | None:
+    """Seconds scaled to its README's grid, and our objective at its optimum; None if it is not installed."""
+    if find_spec("chinchilla") is None:
+        return None
+    import chinchilla
+
+    points = setup.observations.points
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        model = chinchilla.Chinchilla(
+            folder,
+            param_grid={
+                "E": np.linspace(1, 2, side),  # the grid of its README, thinned
+                "a": np.linspace(1, 10, side),
+                "b": np.linspace(1, 10, side),
+                "alpha": np.linspace(0.1, 0.7, side),
+                "beta": np.linspace(0.1, 0.7, side),
+            },
+            loss_fn=partial(chinchilla.log_huber, delta=Huber().delta),
+            log_level=50,
+        )
+        for n, d, y in zip(points.N, points.D, np.exp(setup.observations.y), strict=True):
+            model.database.append(C=6 * n * d, N=n, D=d, loss=y)
+        seconds, _ = timed(lambda: model.fit(parallel=False))
+        theta = np.array([np.log(model.E), np.log(model.A), np.log(model.B), model.alpha, model.beta])
+    return seconds / side**5 * PACKAGE_GRID, peer.objective(theta)
+
+
+def cold(arguments: list[str], repeats: int) -> float:
+    """Median seconds of a fresh process."""
+    command = [sys.executable, *arguments]
+    return timed(lambda: subprocess.run(command, check=True, capture_output=True), repeats)[0]
+
+
+def heavy_modules() -> str:
+    """Which of the heavy libraries predict loads."""
+    program = (
+        "import sys; sys.argv=['scalegrow','predict','--base','50M','--factor','2','--budget','20tpp','--json']\n"
+        "from scalegrow.cli import main\nmain()\n"
+        "print([m for m in ('torch','altair','statsmodels','scipy') if m in sys.modules], file=sys.stderr)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stderr.strip()
+
+
+def row(label: str, seconds: float, note: str = "") -> None:
+    print(f"  {label:58s} {seconds:10.3f} s   {note}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="smaller fractions of the peers' work")
+    quick = parser.parse_args().quick
+    starts, draws, side, repeats = (40, 40, 2, 3) if quick else (200, 200, 3, 7)
+
+    table = load_table("chinchilla_epoch")
+    table = table.filter(table["loss"].rank("ordinal", descending=True) > 5)
+    setup = Setup.of(Chinchilla(), Observations.from_table(table, Chinchilla()), Huber(), {})
+    peer, n = Peer(setup), table.height
+    counts = np.random.default_rng(42).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
+
+    print(f"Point fit: {n} runs, 5 coefficients, Huber(1e-3), one thread")
+    ours, certified, objective = point_fits(setup, repeats)
+    row("ours: seeds and annealed Newton", ours, f"objective {objective:.14g} (aim: within 0.1 s)")
+    row("ours with SciPy as second solver", certified)
+    epoch_seconds, reached = epoch_point(peer, starts)
+    near = np.mean(reached < 1.01 * objective)
+    row(
+        f"Epoch's way, {starts} of 4,500 L-BFGS-B starts timed",
+        epoch_seconds,
+        f"{epoch_seconds / ours:,.0f} x ours",
+    )
+    print(f"    best objective {reached.min() / objective - 1:+.1e} of ours; {near:.0%} of starts come within 1 %")
+    package = chinchilla_package(setup, side, peer)
+    if package is None:
+        print("    chinchilla package not installed: pip install chinchilla==0.2.0")
+    else:
+        label = f"chinchilla 0.2.0, {side**5} of {PACKAGE_GRID} starts timed"
+        row(
+            label,
+            package[0],
+            f"{package[0] / ours:,.0f} x ours; objective {package[1] / objective - 1:+.1e} of ours",
+        )
+
+    print(f"\nBootstrap: {DRAWS} draws of {n} rows")
+    boot, objectives = bootstrap(setup, counts, max(1, repeats // 2))
+    row("ours", boot, "(aim: about 1.5 s)")
+    plain = setup.form.change_units(solve(setup).theta, setup.units, Units())
+    for name, gradient in gradients(peer).items():
+        peer_boot, peer_objectives = epoch_bootstrap(peer, plain, counts[:draws], gradient)
+        excess = peer_objectives / objectives[:draws] - 1
+        label = f"BFGS, gradient {name}, {draws} of {DRAWS}"
+        row(label, peer_boot, f"{peer_boot / boot:,.0f} x ours (aim: 100)")
+        print(
+            f"    its objectives: {excess.mean():+.1e} of ours on average, {excess.max():+.1e} at most; "
+            f"lower than ours by over 1e-9 in {int(np.sum(excess < -1e-9))} draws"
+        )
+    if find_spec("autograd") is None:
+        print("    autograd not installed: pip install autograd, to time Epoch's own way")
+
+    print("\nCold start, median of fresh processes")
+    predict = ["-m", "scalegrow", "predict", "--base", "50M", "--factor", "2", "--budget", "20tpp"]
+    row("python -c pass", cold(["-c", "pass"], repeats))
+    row("scalegrow --help", cold(["-m", "scalegrow", "--help"], repeats), "(aim: 0.3 s)")
+    row(
+        "import numpy, polars, typer",
+        cold(["-c", "import numpy, polars, typer"], repeats),
+        "(the limit for predict)",
+    )
+    row("scalegrow predict", cold(predict, repeats), "(aim: 1 s)")
+    print(f"  heavy modules that predict loads: {heavy_modules()}")
+
+
+if __name__ == "__main__":
+    main()
