@@ -168,6 +168,7 @@ def chinchilla_package(setup: Setup, side: int, peer: Peer) -> tuple[float, floa
     if find_spec("chinchilla") is None:
         return None
     import chinchilla
+    from chinchilla._metrics import log_huber
 
     points = setup.observations.points
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -180,7 +181,7 @@ def chinchilla_package(setup: Setup, side: int, peer: Peer) -> tuple[float, floa
                 "alpha": np.linspace(0.1, 0.7, side),
                 "beta": np.linspace(0.1, 0.7, side),
             },
-            loss_fn=partial(chinchilla.log_huber, delta=Huber().delta),
+            loss_fn=partial(log_huber, delta=Huber().delta),
             log_level=50,
         )
         for n, d, y in zip(points.N, points.D, np.exp(setup.observations.y), strict=True):
@@ -235,7 +236,9 @@ def main() -> None:
         epoch_seconds,
         f"{epoch_seconds / ours:,.0f} x ours",
     )
-    print(f"    best objective {reached.min() / objective - 1:+.1e} of ours; {near:.0%} of starts come within 1 %")
+    print(
+        f"    best objective {reached.min() / objective - 1:.1e} above ours; {near:.0%} of starts come within 1 %"
+    )
     package = chinchilla_package(setup, side, peer)
     if package is None:
         print("    chinchilla package not installed: pip install chinchilla==0.2.0")
@@ -244,7 +247,7 @@ def main() -> None:
         row(
             label,
             package[0],
-            f"{package[0] / ours:,.0f} x ours; objective {package[1] / objective - 1:+.1e} of ours",
+            f"{package[0] / ours:,.0f} x ours; objective {package[1] / objective - 1:.1e} above ours",
         )
 
     print(f"\nBootstrap: {DRAWS} draws of {n} rows")
@@ -257,7 +260,7 @@ def main() -> None:
         label = f"BFGS, gradient {name}, {draws} of {DRAWS}"
         row(label, peer_boot, f"{peer_boot / boot:,.0f} x ours (aim: 100)")
         print(
-            f"    its objectives: {excess.mean():+.1e} of ours on average, {excess.max():+.1e} at most; "
+            f"    its objectives: {excess.mean():.1e} above ours on average, {excess.max():.1e} at most; "
             f"lower than ours by over 1e-9 in {int(np.sum(excess < -1e-9))} draws"
         )
     if find_spec("autograd") is None:

@@ -1,0 +1,106 @@
+"""The data that ship: what they hold, and that they come from the raw files."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from scalegrow.errors import InputError
+from scalegrow.laws.fitted import Fit
+from scalegrow.runs.shipped import DATA, TABLES, load_table
+from scalegrow.runs.table import keep_rows, mixing_problems, refuse_mixing
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_data", ROOT / "analyses" / "build_data.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "maker", "rows"),
+    [
+        ("chinchilla_epoch", "chinchilla", 245),
+        ("warmstart_2605_13405_digitised", "digitised", 425),
+        ("warmstart_2605_13405_printed", "printed", 27),
+    ],
+)
+def test_tables_are_what_the_raw_files_give(build: ModuleType, name: str, maker: str, rows: int) -> None:
+    made = getattr(build, maker)()
+    assert made.height == rows
+    assert_frame_equal(pl.read_csv(DATA / f"{name}.csv"), made, check_dtypes=False, rel_tol=1e-15)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_pass_their_own_checks(name: str) -> None:
+    table = load_table(name)
+    assert table["loss"].is_finite().all()
+    grown = table.filter(pl.col("operator") != "scratch")
+    assert ((grown["growth_factor"] * grown["base_params"] / grown["n_params"] - 1).abs() < 1e-12).all()
+
+
+def test_the_digitised_table_does_not_mix() -> None:
+    table = load_table("warmstart_2605_13405_digitised")
+    with pytest.raises(InputError, match="54 annealed and 371 mid-run"):
+        refuse_mixing(table)
+    annealed = keep_rows(table, "annealed")
+    assert annealed.height == annealed["run"].n_unique() == 54
+    assert refuse_mixing(annealed) == []
+    assert annealed["operator"].value_counts().sort("count")["count"].to_list() == [9, 21, 24]
+
+
+def test_printed_points_are_marked_as_selected_and_warned_about_beside_others() -> None:
+    printed = load_table("warmstart_2605_13405_printed")
+    assert printed.filter(pl.col("operator") == "szp")["selected"].all()
+    pooled = pl.concat(
+        [printed, keep_rows(load_table("warmstart_2605_13405_digitised"), "annealed")], how="diagonal"
+    )
+    _, warnings = mixing_problems(pooled)
+    assert any("biased low" in warning for warning in warnings)
+    assert any("several sources" in warning for warning in warnings)
+
+
+def test_three_growth_factors_differ() -> None:
+    """Finding 8 of the growth literature: which N is counted changes g."""
+    table = load_table("warmstart_2605_13405_digitised").filter(pl.col("operator") == "szp")
+    row = table.filter(pl.col("base_params") == 14562560, pl.col("n_params") == 77124608).row(0, named=True)
+    assert row["growth_factor"] == pytest.approx(5.296, abs=1e-3)
+    assert row["growth_factor_non_embedding"] == pytest.approx(15.9, abs=0.1)
+    assert row["growth_factor_width"] == 4.0
+
+
+def test_shipped_fits_are_usable(warmstart: Fit, chinchilla: Fit) -> None:
+    assert warmstart.status.usable
+    assert (warmstart.n_runs, warmstart.n_clusters) == (54, 19)
+    assert warmstart.law.form.operators == ("szp", "net2net")
+    assert chinchilla.status.usable
+    assert chinchilla.n_runs == 240
+
+
+def test_shipped_fits_are_what_their_command_gives(warmstart: Fit) -> None:
+    """The same coefficients again from the table, to the digits that matter."""
+    from scalegrow.laws import form_named
+    from scalegrow.laws.fit import fit
+    from scalegrow.laws.observations import Observations
+
+    form = form_named("fading-capacity", ("szp", "net2net"))
+    table = keep_rows(load_table("warmstart_2605_13405_digitised"), "annealed")
+    again = fit(form, Observations.from_table(table, form), fixed={"E": (0.402, 1.305)})
+    assert again.law.coefficients == pytest.approx(warmstart.law.coefficients, rel=1e-6)
+    assert again.draws.std(axis=0) == pytest.approx(warmstart.draws.std(axis=0), rel=0.02)
+
+
+def test_every_shipped_file_is_described() -> None:
+    text = (DATA / "README.md").read_text()
+    for path in DATA.rglob("*.*"):
+        if path.name != "README.md":
+            assert path.name in text, path.name
