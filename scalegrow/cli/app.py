@@ -56,7 +56,9 @@ def predict(
     budget: Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")],
     factor: Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")] = None,
     target: Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")] = None,
-    operator: Annotated[str, typer.Option(help="Growth operator, one that the fit knows.")] = "szp",
+    operator: Annotated[
+        str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")
+    ] = None,
     base_budget: Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")] = "20tpp",
     base_cost: Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")] = "sunk",
     fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "warmstart",

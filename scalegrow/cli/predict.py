@@ -32,7 +32,7 @@ def run(
     factor: float | None,
     target: str | None,
     budget: str,
-    operator_name: str,
+    operator_name: str | None,
     base_budget: str,
     base_cost: str,
     fit_name: str,
@@ -42,18 +42,18 @@ def run(
     strict: bool,
 ) -> None:
     """Resolve the words, decide, print."""
-    growth = Growth.by_factor(parse_count(base), resolve_factor(base, factor, target), operator_name)
-    operator(operator_name)
+    fit = load_fit(fit_name)
+    chosen = operator_name or next(iter(fit.law.form.operators), "szp")
+    growth = Growth.by_factor(parse_count(base), resolve_factor(base, factor, target), operator(chosen).name)
     N, N_base = float(growth.target.n_params), float(growth.base.n_params)
     question = Question(
         N=N,
         g=growth.g_params,
         D=Budget.parse(budget).tokens(N),
         D_base=Budget.parse(base_budget).tokens(N_base),
-        operator=operator_name,
+        operator=chosen,
         base_cost=BaseCost.parse(base_cost),
     )
-    fit = load_fit(fit_name)
     decision = decide(fit, question, level)
     sentence = advice(fit, decision)
     if as_json:

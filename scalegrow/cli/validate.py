@@ -83,12 +83,15 @@ def summary(frame: pl.DataFrame) -> dict[str, float]:
 def show(scheme: str, validation: Validation, level: float) -> None:
     """Cells of differences if there are any, else losses against how far they extrapolate; then summaries."""
     out = console()
-    if validation.differences.height:
-        for fold in validation.differences["fold"].unique(maintain_order=True):
-            cells = difference_cells(validation.differences.filter(pl.col("fold") == fold), level)
-            out.print(table(*cells, title=f"{scheme}, {fold} held out: grown minus scratch, nats"))
-    else:
-        out.print(table(*loss_bins(validation.losses, level), title=f"{scheme}: losses"))
+    folds = validation.differences["fold"].unique(maintain_order=True).to_list()
+    if len(folds) == 1:
+        cells = difference_cells(validation.differences, level)
+        out.print(table(*cells, title=f"{scheme}, {folds[0]} held out: grown minus scratch, nats"))
+    elif folds:
+        out.print(
+            table(*difference_folds(validation.differences, folds), title=f"{scheme}: grown minus scratch, nats")
+        )
+    out.print(table(*loss_bins(validation.losses, level), title=f"{scheme}: losses by how far they extrapolate"))
     for name, frame in frames(validation).items():
         s = summary(frame)
         sign = f", sign right {s['sign_accuracy']:.0%}" if "sign_accuracy" in s else ""
@@ -118,6 +121,25 @@ def difference_cells(frame: pl.DataFrame, level: float) -> Cells:
         )
         for r in frame.iter_rows(named=True)
     ]
+    return columns, rows
+
+
+def difference_folds(frame: pl.DataFrame, folds: list[str]) -> Cells:
+    """One row per fold."""
+    columns = ("held out", "cells", "rmse", "bias", "sign right", "new-run coverage")
+    rows: list[tuple[str, ...]] = []
+    for fold in folds:
+        s = summary(frame.filter(pl.col("fold") == fold))
+        rows.append(
+            (
+                fold,
+                f"{s['cells']:.0f}",
+                f"{s['rmse']:.4f}",
+                f"{s['bias']:+.4f}",
+                f"{s['sign_accuracy']:.0%}",
+                f"{s['coverage_new_run']:.0%}",
+            )
+        )
     return columns, rows
 
 

@@ -9,7 +9,7 @@ from scalegrow.laws.law import Form, Law
 from scalegrow.laws.loss import Huber, Loss
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import FloatArray, Units
-from scalegrow.laws.solve import Fixed, Optimum, Setup, solve
+from scalegrow.laws.solve import Fixed, Optimum, Setup, solve, spectrum
 from scalegrow.laws.uncertainty import Draws, draw
 
 FLAT = 1e-9  # smallest scaled eigenvalue of a Hessian that still tells coefficients apart
@@ -126,10 +126,7 @@ def flat_directions(setup: Setup, optimum: Optimum) -> list[str]:
 
 def smooth_spectrum(setup: Setup, optimum: Optimum) -> tuple[FloatArray, FloatArray]:
     """The spectrum of J'J: what the design could tell, where a kinked loss has no curvature to show."""
-    from scalegrow.laws.solve import spectrum
-    from scalegrow.laws.uncertainty import jacobian
-
-    J = jacobian(setup, optimum.theta)[:, ~optimum.pinned[setup.problem.free]]
+    J = setup.problem.surface.jacobian(optimum.theta)[:, setup.problem.free & ~optimum.pinned]
     return spectrum(J.T @ J, np.ones(J.shape[1], dtype=bool))
 
 

@@ -57,7 +57,7 @@ def _minimum(observations: Observations, draws: int) -> dict[str, object]:
         return row | empty | {"status": "OUTSIDE_SIZES"}
     return row | {
         "n_opt": n_opt,
-        "se_log_n": float(np.std(made.draws[:, 1])),
+        "se_log_n": float(np.diff(np.quantile(made.draws[:, 1], [0.16, 0.84]))[0] / 2),  # robust to stray draws
         "loss_min": made.law["L_min"],
         "status": made.status.name,
     }

@@ -52,6 +52,9 @@ class Surface(Protocol):
     def value(self, theta: FloatArray) -> tuple[FloatArray, Any]:
         """f (M, n) at theta (M, p), and the state."""
 
+    def jacobian(self, theta: FloatArray) -> FloatArray:
+        """grad f_n of every point at one theta (p,): (n, p)."""
+
     def gradient(self, state: Any, b: FloatArray) -> FloatArray:
         """sum_n b_n grad f_n, for weights b (M, n): (M, p)."""
 

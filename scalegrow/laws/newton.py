@@ -16,7 +16,7 @@ from scalegrow.laws.law import Surface
 from scalegrow.laws.loss import FAR, Loss
 from scalegrow.laws.points import FloatArray
 
-CHUNK = 256  # problems advanced together: their (M, n) arrays stay in the cache
+CACHE = 2**16  # numbers in a (M, n) array of problems advanced together: it stays in the cache
 MAX_ITERATIONS = 1000
 RELATIVE_DECREASE = 1e-9
 LAMBDA_START, LAMBDA_DOWN, LAMBDA_UP, LAMBDA_MAX = 1e-3, 1 / 6, 5.0, 1e9
@@ -56,11 +56,11 @@ class Minimum:
 
 def minimise(problem: Problem, starts: FloatArray) -> Minimum:
     """Run every start (M, p) to its local minimum, in chunks."""
-    M = len(starts)
+    M, chunk = len(starts), min(max(CACHE // problem.y.shape[-1], 1), 256)
     starts = np.clip(starts, problem.lower, problem.upper)
     parts = [
         _minimise_chunk(problem, rows, starts[rows])
-        for rows in (np.arange(i, min(i + CHUNK, M)) for i in range(0, M, CHUNK))
+        for rows in (np.arange(i, min(i + chunk, M)) for i in range(0, M, chunk))
     ]
     return Minimum(*(np.concatenate([getattr(part, f) for part in parts]) for f in Minimum.__annotations__))
 

@@ -1,6 +1,7 @@
 """What a fit sees of a run table: points, log losses, and which rows are not independent."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from scalegrow.laws.law import Form
 from scalegrow.laws.points import SCRATCH, FloatArray, Points
 
 IntArray = npt.NDArray[np.intp]
+NEIGHBOURS = tuple(product((-1, 0, 1), repeat=2))
 SAME_CELL = 0.01  # relative difference of N or D that rounding of a schedule can cause
 
 
@@ -88,14 +90,20 @@ class Observations:
 
     def pairs(self) -> list[tuple[int, int]]:
         """(grown row, scratch row) at the same N and D within 1 %: the cells in which arms compare."""
-        N, D = np.log(self.points.N), np.log(self.points.D)
-        scratch = np.flatnonzero(~self.points.grown)
+        places = np.log(np.stack([self.points.N, self.points.D], axis=1))
+        cells = np.floor(places / SAME_CELL).astype(np.int64)
+        scratch: dict[tuple[int, int], list[int]] = {}
+        for j in np.flatnonzero(~self.points.grown):
+            scratch.setdefault((cells[j, 0], cells[j, 1]), []).append(int(j))
         found = []
-        for i in np.flatnonzero(self.points.grown) if len(scratch) else ():
-            distance = np.maximum(np.abs(N[scratch] - N[i]), np.abs(D[scratch] - D[i]))
-            nearest = int(np.argmin(distance))
-            if distance[nearest] < SAME_CELL:
-                found.append((int(i), int(scratch[nearest])))
+        for i in np.flatnonzero(self.points.grown):
+            near = [
+                (float(np.abs(places[j] - places[i]).max()), j)
+                for step in NEIGHBOURS
+                for j in scratch.get((cells[i, 0] + step[0], cells[i, 1] + step[1]), ())
+            ]
+            if near and min(near)[0] < SAME_CELL:
+                found.append((int(i), min(near)[1]))
         return found
 
 

@@ -145,10 +145,10 @@ def to_vertex(problem: Problem, theta: FloatArray, objective: float) -> tuple[Fl
     free = problem.free
     f, _ = problem.surface.value(theta[None])
     active = np.argsort(np.abs(problem.y - f[0]))[: int(free.sum())]
-    picks, moved = np.eye(len(problem.y))[active], theta.copy()
+    moved = theta.copy()
     for _ in range(5):
-        f, state = problem.surface.value(np.tile(moved, (len(active), 1)))
-        J = problem.surface.gradient(state, picks)[:, free]
+        f, _ = problem.surface.value(moved[None])
+        J = problem.surface.jacobian(moved)[np.ix_(active, free)]
         step, *_ = np.linalg.lstsq(J, (problem.y - f[0])[active], rcond=None)
         moved[free] += step
     cost = float(Local.at(problem, np.zeros(1, dtype=np.intp), moved[None]).objective[0])

@@ -50,6 +50,12 @@ class LinearTerms:
         """f (M, n) and the shares s_k as state."""
         return softmax_sum([theta @ x.T for x in self.x])
 
+    def jacobian(self, theta: FloatArray) -> FloatArray:
+        """grad f_n = sum_k s_k x_k of every point, (n, p)."""
+        _, shares = self.value(theta[None])
+        total: FloatArray = np.sum([s[0][:, None] * x for s, x in zip(shares, self.x, strict=True)], axis=0)
+        return total
+
     def gradient(self, state: list[FloatArray], b: FloatArray) -> FloatArray:
         """sum_n b_n sum_k s_k x_k."""
         total: FloatArray = np.sum([(b * s) @ x for s, x in zip(state, self.x, strict=True)], axis=0)
@@ -92,6 +98,10 @@ class Smooth:
         """f (M, n) and all its derivatives as state."""
         state = self.derivatives(theta)
         return state.f, state
+
+    def jacobian(self, theta: FloatArray) -> FloatArray:
+        """grad f_n of every point, (n, p)."""
+        return self.derivatives(theta[None]).grad[0]
 
     def gradient(self, state: Derivatives, b: FloatArray) -> FloatArray:
         """sum_n b_n grad f_n."""
@@ -147,6 +157,10 @@ class BentTerms:
         f, shares = softmax_sum([terms.t[..., k] for k in range(terms.t.shape[-1])])
         s = np.stack(shares, axis=-1)
         return f, _Bent(terms, s, np.matmul(s[..., None, :], terms.grad)[..., 0, :])
+
+    def jacobian(self, theta: FloatArray) -> FloatArray:
+        """grad f_n of every point, (n, p)."""
+        return self.value(theta[None])[1].grad[0]
 
     def gradient(self, state: _Bent, b: FloatArray) -> FloatArray:
         """sum_n b_n grad f_n."""

@@ -23,6 +23,7 @@ from scalegrow.laws.solve import Optimum, Setup
 METHODS = ("auto", "row", "cluster", "wild-cluster", "parametric")
 WEBB = np.sqrt(np.array([0.5, 1.0, 1.5]))  # Webb 2014: six weights +-sqrt(1/2), +-1, +-sqrt(3/2)
 ENOUGH_CLUSTERS = 50  # below, resampling whole clusters often loses a size or an operator
+BLOCK = 20_000_000  # numbers in the resampled data held at once
 ON_SLOPE = 1e-6  # relative decrement above which a draw has not reached an optimum
 LEAST_FREEDOM = 0.2  # a cluster that decides a coefficient alone has no residual left to inflate
 
@@ -52,20 +53,27 @@ def draw(setup: Setup, optimum: Optimum, method: str, M: int, seed: int) -> Draw
     """M refits (M, p) to resampled data, each from the optimum; swept coefficients spread evenly."""
     rng = np.random.default_rng(seed)
     method = choose_method(setup.observations, method)
-    y, w = resampled(setup, optimum, method, M, rng)
-    problem = setup.problem
     spread = (rng.permutation(M) + 0.5) / M
-    starts = setup.hold(np.tile(optimum.theta, (M, 1)), spread)
-    again = replace(problem, y=y, w=w)
-    found = restarted(again, anneal(again, starts, NEAR), setup.hold(optimum.seeds), problem.free)
-    low = (found.theta <= problem.lower) & problem.free
+    size = max(1, BLOCK // len(setup.observations))
+    blocks = [_refit(setup, optimum, method, spread[start : start + size], rng) for start in range(0, M, size)]
+    theta = np.concatenate([block.theta for block in blocks])
+    decrement = np.concatenate([block.decrement for block in blocks])
+    low = (theta <= setup.problem.lower) & setup.problem.free
     vanished = {
         c.name: float(share)
         for c, share in zip(setup.form.coefficients, low.mean(axis=0), strict=True)
         if c.kind == "scale" and share > 0
     }
-    plain = setup.form.change_units(found.theta, setup.units, Units())
-    return Draws(plain, method, float(np.mean(found.decrement <= ON_SLOPE)), vanished)
+    plain = setup.form.change_units(theta, setup.units, Units())
+    return Draws(plain, method, float(np.mean(decrement <= ON_SLOPE)), vanished)
+
+
+def _refit(setup: Setup, optimum: Optimum, method: str, spread: FloatArray, rng: np.random.Generator) -> Minimum:
+    """One block of refits, with swept coefficients at the quantiles `spread`."""
+    y, w = resampled(setup, optimum, method, len(spread), rng)
+    problem = replace(setup.problem, y=y, w=w)
+    starts = setup.hold(np.tile(optimum.theta, (len(spread), 1)), spread)
+    return restarted(problem, anneal(problem, starts, NEAR), setup.hold(optimum.seeds), problem.free)
 
 
 def restarted(problem: Problem, found: Minimum, seeds: FloatArray, free: npt.NDArray[np.bool_]) -> Minimum:
@@ -114,17 +122,10 @@ def robust_scale(r: FloatArray, n_free: int) -> float:
     return float(1.4826 * np.median(np.abs(r)) * np.sqrt(n / max(n - n_free, 1)))
 
 
-def jacobian(setup: Setup, theta: FloatArray) -> FloatArray:
-    """d f_n / d theta_i over the free coefficients, (n, p_free)."""
-    n = len(setup.observations)
-    _, state = setup.problem.surface.value(np.tile(theta, (n, 1)))
-    return setup.problem.surface.gradient(state, np.eye(n))[:, setup.problem.free]
-
-
 def inflated_residuals(setup: Setup, optimum: Optimum) -> FloatArray:
     """(I - H_cc)^-1 r_c per cluster c, H the hat matrix of the linearised law (CR3): about a jackknife."""
     residuals = setup.problem.y - setup.problem.surface.value(optimum.theta[None])[0][0]
-    q, _ = np.linalg.qr(jacobian(setup, optimum.theta))
+    q, _ = np.linalg.qr(setup.problem.surface.jacobian(optimum.theta)[:, setup.problem.free])
     out = residuals.copy()
     for c in range(setup.observations.n_clusters):
         rows = np.flatnonzero(setup.observations.cluster == c)
