@@ -4,7 +4,7 @@ Runs that share a base are not independent, so whole clusters are resampled, nev
 row          rows with replacement (every row an independent run)
 cluster      clusters with replacement
 wild-cluster the design stays; each cluster's residuals, inflated for leverage (CR3, MacKinnon, Nielsen and
-             Webb 2023), are multiplied by one of Webb's six weights. For few clusters.
+             Webb 2023), get a random sign; below 12 clusters one of Webb's six weights
 parametric   the design stays; normal residuals of the fit's robust scale, independent by row
 """
 
@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from scalegrow.errors import InputError
-from scalegrow.laws.loss import NEAR
-from scalegrow.laws.newton import Minimum, Problem, anneal
+from scalegrow.laws.loss import NEAR, LeastSquares
+from scalegrow.laws.newton import Minimum, Problem, anneal, minimise
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import FloatArray, Units
 from scalegrow.laws.solve import Optimum, Setup
 
 METHODS = ("auto", "row", "cluster", "wild-cluster", "parametric")
 WEBB = np.sqrt(np.array([0.5, 1.0, 1.5]))  # Webb 2014: six weights +-sqrt(1/2), +-1, +-sqrt(3/2)
+FEW_CLUSTERS = 12  # below, random signs alone make too few different draws (Webb 2014)
 ENOUGH_CLUSTERS = 50  # below, resampling whole clusters often loses a size or an operator
 BLOCK = 20_000_000  # numbers in the resampled data held at once
 ON_SLOPE = 1e-6  # relative decrement above which a draw has not reached an optimum
@@ -110,7 +111,8 @@ def resampled(
         return problem.y, counts[:, obs.cluster].astype(float)
     f = problem.surface.value(optimum.theta[None])[0][0]
     if method == "wild-cluster":
-        weights = rng.choice(np.concatenate([-WEBB, WEBB]), size=(M, obs.n_clusters))
+        sizes = WEBB if obs.n_clusters < FEW_CLUSTERS else np.ones(1)
+        weights = rng.choice(np.concatenate([-sizes, sizes]), size=(M, obs.n_clusters))
         return f + weights[:, obs.cluster] * inflated_residuals(setup, optimum), ones
     scale = robust_scale(problem.y - f, int(problem.free.sum()))
     return f + rng.normal(0.0, scale, size=(M, n)), ones
@@ -123,13 +125,20 @@ def robust_scale(r: FloatArray, n_free: int) -> float:
 
 
 def inflated_residuals(setup: Setup, optimum: Optimum) -> FloatArray:
-    """(I - H_cc)^-1 r_c per cluster c, H the hat matrix of the linearised law (CR3): about a jackknife."""
-    residuals = setup.problem.y - setup.problem.surface.value(optimum.theta[None])[0][0]
-    q, _ = np.linalg.qr(setup.problem.surface.jacobian(optimum.theta)[:, setup.problem.free])
+    """(I - H_cc)^-1 r_c per cluster c, H the hat matrix of the linearised law (CR3): about a jackknife.
+
+    r are least-squares residuals, whatever the loss: a nearly absolute loss passes exactly through some
+    points, and their zeros would make its own draws too narrow. Stretched by sqrt(nu/(nu - 2)), the
+    standard deviation of Student's t, for nu = clusters - coefficients.
+    """
+    theta = minimise(replace(setup.problem, loss=LeastSquares()), optimum.theta[None]).theta[0]
+    residuals = setup.problem.y - setup.problem.surface.value(theta[None])[0][0]
+    q, _ = np.linalg.qr(setup.problem.surface.jacobian(theta)[:, setup.problem.free])
     out = residuals.copy()
     for c in range(setup.observations.n_clusters):
         rows = np.flatnonzero(setup.observations.cluster == c)
         values, vectors = np.linalg.eigh(np.eye(len(rows)) - q[rows] @ q[rows].T)
         inverse = vectors @ np.diag(np.maximum(values, LEAST_FREEDOM) ** -1) @ vectors.T
         out[rows] = inverse @ residuals[rows]
-    return out
+    freedom = max(setup.observations.n_clusters - int(setup.problem.free.sum()), 3)
+    return out * np.sqrt(freedom / (freedom - 2))
