@@ -49,7 +49,7 @@ def truth(form: Form) -> Law:
 def design(form: Form) -> Points:
     """A grid of runs that determines every coefficient of the form."""
     if form.name == "isoflop-parabola":
-        return Points.of(np.geomspace(1e7, 1e9, 15), 1e9)
+        return Points.of(N := np.geomspace(1e7, 1e9, 15), 1e17 / N)
     N, D = (v.ravel() for v in np.meshgrid(np.geomspace(2e6, 5e9, 6), np.geomspace(5e7, 2e11, 6)))
     if not form.joint and "D_base" not in form.variables:
         return Points.of(N, D)

@@ -110,6 +110,13 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path: Path, name: str, con
     assert "\n" not in str(caught.value)
 
 
+def test_other_separators_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("n_params;tokens;loss\n1e6;1e7;4.0\n")
+    with pytest.raises(InputError, match="save it with commas"):
+        read_table(path)
+
+
 def test_folders_and_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a folder"):
         read_table(tmp_path)

@@ -19,3 +19,6 @@ def main() -> None:
     except BrokenPipeError:  # `scalegrow laws | head`: the reader left, which is no error of ours
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        print(f"scalegrow: the output cannot be written ({error.strerror}): free the disk.", file=sys.stderr)
+        sys.exit(2)

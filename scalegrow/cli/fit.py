@@ -9,7 +9,7 @@ import numpy as np
 from scalegrow.cli.data import Choice
 from scalegrow.cli.render import between, console, note, print_json, table
 from scalegrow.errors import InputError
-from scalegrow.laws.fit import fit
+from scalegrow.laws.fit import fit, reached
 from scalegrow.laws.fitted import Calibration, Fit
 from scalegrow.laws.forecast import quantiles
 from scalegrow.laws.law import Form
@@ -87,9 +87,9 @@ def show(made: Fit, level: float) -> None:
     c = made.certificate
     out.print(f"\n{made.status.name}: {made.message} {made.status.value}")
     out.print(
-        f"certificate: objective {c.objective:.12g}; {c.optima} distinct optimum of {c.starts} starts; relative "
-        f"decrement {c.decrement:.1e}; scaled Hessian eigenvalues {min(c.eigenvalues):.2e} to "
-        f"{max(c.eigenvalues):.2e}; second solver {c.second_solver:+.1e}; delta/MAD {c.delta_over_mad:.2g}"
+        f"certificate: objective {c.objective:.12g}; {reached(c)}; relative decrement {c.decrement:.1e}; "
+        f"scaled Hessian eigenvalues {min(c.eigenvalues):.2e} to {max(c.eigenvalues):.2e}; second solver "
+        f"{c.second_solver:+.1e}; delta/MAD {c.delta_over_mad:.2g}"
     )
     out.print(
         f"{len(made.draws)} draws by {made.resampling}; residual scale {np.std(made.noise.single):.2%}; "

@@ -9,7 +9,7 @@ from scalegrow.laws.law import Form, Law
 from scalegrow.laws.loss import Huber, Loss
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import FloatArray, Units
-from scalegrow.laws.solve import Fixed, Optimum, Setup, solve, spectrum
+from scalegrow.laws.solve import Certificate, Fixed, Optimum, Setup, solve, spectrum
 from scalegrow.laws.uncertainty import Draws, draw
 
 FLAT = 1e-9  # smallest scaled eigenvalue of a Hessian that still tells coefficients apart
@@ -63,8 +63,8 @@ def require_enough_runs(setup: Setup) -> None:
     n_runs, n_free = setup.observations.n_runs, int(setup.problem.free.sum())
     if n_runs <= n_free:
         raise InputError(
-            f"{n_runs} runs cannot determine {n_free} coefficients of {setup.form.name}: "
-            f"give at least {n_free + 1} runs, or hold coefficients fixed with --fix."
+            f"{n_runs} {'run' if n_runs == 1 else 'runs'} cannot determine {n_free} coefficients of "
+            f"{setup.form.name}: give at least {n_free + 1} runs, or hold coefficients fixed with --fix."
         )
 
 
@@ -86,7 +86,13 @@ def diagnose(setup: Setup, optimum: Optimum, drawn: Draws) -> tuple[FitStatus, s
     if names := [form.names[i] for i in np.flatnonzero(optimum.pinned)]:
         return FitStatus.AT_BOUND, f"{join(names)} ended on a bound."
     held = "" if not setup.fixed else f" {describe_fixed(setup.fixed)}"
-    return FitStatus.CONVERGED, f"{certificate.optima} optimum from {certificate.starts} starts.{held}"
+    return FitStatus.CONVERGED, f"{reached(certificate)}.{held}"
+
+
+def reached(certificate: Certificate) -> str:
+    """'8 starts reached 1 optimum'."""
+    word = "optimum" if certificate.optima == 1 else "optima"
+    return f"{certificate.starts} starts reached {certificate.optima} {word}"
 
 
 def describe_fixed(fixed: Fixed) -> str:

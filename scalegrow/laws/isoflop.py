@@ -5,9 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from scalegrow.errors import InputError
 from scalegrow.laws.law import Coefficient, Form, Surface, exponent, scale
 from scalegrow.laws.points import FloatArray, Points, Units
 from scalegrow.laws.surfaces import Derivatives, Smooth
+
+ONE_LEVEL = 2.0  # times in compute that still count as one level
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,15 @@ class IsoFlopParabola(Form):
     def coefficients(self) -> tuple[Coefficient, ...]:
         """L_min, N_opt, w."""
         return scale("L_min"), scale("N_opt"), exponent("w", 0.0, 10.0)
+
+    def check_runs(self, points: Points) -> None:
+        """One parabola is for one compute level."""
+        low, high = points.C.min(), points.C.max()
+        if high > ONE_LEVEL * low:
+            raise InputError(
+                f"{self.name} is for runs of one compute, but these span {low:.2g} to {high:.2g} FLOPs: "
+                "keep one level, or fit chinchilla."
+            )
 
     def change_units(self, theta: FloatArray, old: Units, new: Units) -> FloatArray:
         """N_opt is a model size itself."""

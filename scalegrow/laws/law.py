@@ -119,6 +119,10 @@ class Form(ABC):
                 "choose one of these or fit runs grown by it."
             )
 
+    def check_runs(self, points: Points) -> None:
+        """Refuse runs that this form cannot be fitted to at all."""
+        self.check(points)
+
     def theta(self, values: Mapping[str, float]) -> FloatArray:
         """Natural coefficient values to theta (p,)."""
         return np.array([to_theta(c, float(values[c.name])) for c in self.coefficients])

@@ -21,6 +21,7 @@ MAX_ITERATIONS = 1000
 RELATIVE_DECREASE = 1e-9
 LAMBDA_START, LAMBDA_DOWN, LAMBDA_UP, LAMBDA_MAX = 1e-3, 1 / 6, 5.0, 1e9
 RIDGE = 1e-2  # of the largest diagonal of G; theta is in logs and exponents, all of order 1
+EXACT = 1e-24  # an objective per row that is rounding alone
 ROUNDING = 1e-13  # decreases below this share of F cannot be told from rounding
 
 
@@ -131,6 +132,7 @@ class Local:
     H: FloatArray
     G: FloatArray
     active: npt.NDArray[np.bool_]
+    rounding: float
 
     @classmethod
     def at(cls, problem: Problem, rows: npt.NDArray[np.intp], theta: FloatArray) -> "Local":
@@ -144,7 +146,14 @@ class Local:
         G = surface.gram(state, w * loss.irls_weight(r))
         pinned = ((theta <= problem.lower) & (grad > 0)) | ((theta >= problem.upper) & (grad < 0))
         active = problem.free & ~pinned
-        return cls(np.sum(w * loss.rho(r), axis=1), grad * active, _mask(H, active), _mask(G, active), active)
+        return cls(
+            np.sum(w * loss.rho(r), axis=1),
+            grad * active,
+            _mask(H, active),
+            _mask(G, active),
+            active,
+            EXACT * y.shape[-1],
+        )
 
     def trial(self, theta: FloatArray, damping: FloatArray, problem: Problem) -> FloatArray:
         """theta after one damped step, inside the bounds.
@@ -174,7 +183,7 @@ class Local:
         diagonal = np.einsum("mii->mi", self.G)
         system = self.G + (1e-12 * diagonal + 1e-300)[:, :, None] * np.eye(self.G.shape[1])
         drop = np.einsum("mi,mi->m", self.grad, _solve_active(system, self.grad, self.active))
-        share: FloatArray = np.abs(drop) / np.maximum(self.objective, np.finfo(float).tiny)
+        share: FloatArray = np.abs(drop) / np.maximum(self.objective, self.rounding)
         return share
 
 

@@ -55,7 +55,9 @@ class Observations:
                 "keep scratch rows or fit a joint law such as fading-transfer."
             )
         if form.response not in table.columns:
-            raise InputError(f"{form.name} predicts '{form.response}': the table has no such column.")
+            raise InputError(
+                f"{form.name} predicts '{form.response}', a column this table lacks: add it, in tokens."
+            )
         base = table["base_tokens"].fill_null(0.0).to_numpy()
         points = Points.of(
             table["n_params"].to_numpy(),

@@ -9,12 +9,11 @@ import numpy.typing as npt
 from scalegrow.errors import InputError
 from scalegrow.laws.law import LOG_OF_NOTHING, Form, to_theta
 from scalegrow.laws.loss import LeastAbsolute, Loss
-from scalegrow.laws.newton import Local, Problem, anneal, minimise
+from scalegrow.laws.newton import EXACT, Local, Problem, anneal, minimise
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import FloatArray, Units
 
 SMALLEST_SHARE = 1e-5  # of the loss: a scale that ends here has vanished
-EXACT = 1e-24  # an objective per row that is rounding alone
 SAME_OPTIMUM = 1e-7  # relative difference in objective below which two optima are one
 Fixed = Mapping[str, float | tuple[float, float]]
 
@@ -58,7 +57,7 @@ class Setup:
     @classmethod
     def of(cls, form: Form, observations: Observations, loss: Loss, fixed: Fixed) -> "Setup":
         """Centre the logs, build the surface, set the bounds."""
-        form.check(observations.points)
+        form.check_runs(observations.points)
         units = observations.points.centre()
         for name in fixed:
             form.index(name)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from scalegrow.errors import InputError
 from scalegrow.laws.law import Coefficient, exponent, scale
 from scalegrow.laws.points import FloatArray, Points, Units
 from scalegrow.laws.terms import LinearForm, table
@@ -59,6 +60,11 @@ class LiewKatoReuse(LinearForm):
             exponent("alpha_2", -4),
             exponent("alpha_3", -4),
         )
+
+    def check_runs(self, points: Points) -> None:
+        """Every run needs a base: ln D_1 of no tokens is not a number."""
+        if (points.D_base <= 0).any():
+            raise InputError(f"{self.name} needs base_tokens above 0 in every row: leave scratch runs out.")
 
     def features(self, points: Points) -> FloatArray:
         """ln E; ln A - alpha_1 l_1 - alpha_2 l_2 + alpha_3 l_1 l_2 with l = ln D."""

@@ -90,6 +90,8 @@ def checked(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def _require_columns(frame: pl.DataFrame, name: str) -> None:
+    if len(frame.columns) == 1 and (mark := next((m for m in ";\t|" if m in frame.columns[0]), None)):
+        raise InputError(f"{name} is separated by {mark!r}: save it with commas, or as .parquet or .jsonl.")
     for column in (c for c, spec in COLUMNS.items() if spec.required and c not in frame.columns):
         near = get_close_matches(column, frame.columns, n=1, cutoff=0.5)
         hint = f" (is it '{near[0]}'? rename it)" if near else ""
