@@ -12,7 +12,7 @@ from scalegrow.laws.fitted import Calibration, Fit, FitStatus
 from scalegrow.laws.law import Law
 from scalegrow.laws.points import Points
 from scalegrow.plan.advise import advice
-from scalegrow.plan.decide import Question, decide, grown_points, last_crossing
+from scalegrow.plan.decide import Question, decide, first_crossing, grown_points
 
 HUNDRED_MILLION = Question(N=1e8, g=2.0, D=2e9, D_base=1e9, operator="szp")
 
@@ -159,8 +159,9 @@ def test_probability_is_the_share_of_simulated_pairs(warmstart: Fit) -> None:
         ([-1.0, -1, -1, -1], 9),
         ([1.0, -1, 1, 1], 1.5),
         ([-1.0, 3, 3, 3], 0.25),
+        ([-1.0, 1, -1, 1], 0.5),
     ],
 )
-def test_last_crossing(ratio: list[float], expected: float) -> None:
-    found = last_crossing(np.array([ratio]), np.arange(4.0), before=-9, after=9)
+def test_first_crossing(ratio: list[float], expected: float) -> None:
+    found = first_crossing(np.array([ratio]), np.arange(4.0), before=-9, after=9)
     assert found[0] == pytest.approx(expected)

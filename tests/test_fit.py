@@ -9,7 +9,7 @@ from scalegrow.errors import InputError
 from scalegrow.laws import form_named
 from scalegrow.laws.fit import fit
 from scalegrow.laws.fitted import FitStatus
-from scalegrow.laws.forecast import forecast, forecast_difference
+from scalegrow.laws.forecast import forecast
 from scalegrow.laws.law import Law
 from scalegrow.laws.loss import Huber, LeastSquares
 from scalegrow.laws.newton import minimise
@@ -170,41 +170,6 @@ def test_webb_weights_have_mean_0_and_variance_1() -> None:
 def test_unknown_method_is_refused() -> None:
     with pytest.raises(InputError, match="wild-cluster"):
         fit(Chinchilla(), simulated(0), resampling="magic")
-
-
-def grown_study(seed: int) -> tuple[Law, Observations]:
-    """Four sizes, four budgets, scratch and four growth factors, 0.3 % noise; runs of one base form a cluster."""
-    form = form_named("fading-capacity", ("szp",))
-    law = Law.of(
-        form, **{"E": 1.7, "A": 400, "B": 410, "alpha": 0.34, "beta": 0.28, "rho[szp]": 0.03, "kappa[szp]": 0.1}
-    )
-    N, tpp, g = (v.ravel() for v in np.meshgrid([2e7, 5e7, 1e8, 2e8], [5, 10, 20, 40], [1.0, 1.5, 2, 4, 8]))
-    D_base, operator = np.where(g > 1, 20 * N / g, 0.0), np.where(g > 1, "szp", "scratch")
-    points = Points.of(N, tpp * N, g, D_base, operator)
-    noise = np.random.default_rng(seed).normal(0, 0.003, len(points))
-    return law, Observations.of(points, law.predict(points) * np.exp(noise), cluster=N * 100 + g)
-
-
-def decision_covered(repeats: int) -> float:
-    """Share of simulated studies whose 90 % interval holds the true difference, with the default loss."""
-    asked, hits = Points.of(1e8, 2e9, 2.0, 1e9, "szp"), 0
-    for seed in range(repeats):
-        law, study = grown_study(seed)
-        truth = law.predict(asked)[0] - law.predict(asked.from_scratch())[0]
-        answer = forecast_difference(fit(law.form, study, draws=200, seed=seed), asked, level=0.9)
-        hits += bool(answer.low[0] <= truth <= answer.high[0])
-    return hits / repeats
-
-
-def test_intervals_of_the_decision_cover() -> None:
-    """40 studies of 20 clusters: nominal 0.90, within three binomial standard errors (0.047 each)."""
-    assert decision_covered(40) == pytest.approx(0.9, abs=0.142)
-
-
-@pytest.mark.slow
-def test_intervals_of_the_decision_cover_closely() -> None:
-    """300 studies: 0.90 to within 0.05 (standard error 0.017)."""
-    assert decision_covered(300) == pytest.approx(0.9, abs=0.05)
 
 
 def covered(method: str, repeats: int, *, copies: int = 1, shared: float = 0.0, side: int = 6) -> float:

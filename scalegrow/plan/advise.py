@@ -44,11 +44,8 @@ def _limit(decision: Decision) -> str:
     tpp, now = decision.break_even_budget.value, decision.question.D / decision.question.N
     if not 0 < tpp < float("inf"):
         return ""
-    return (
-        f"scratch catches up at about {tpp:.2g} tokens per parameter"
-        if tpp > now
-        else (f"growing pays only below about {tpp:.2g} tokens per parameter")
-    )
+    words = "scratch catches up at about" if tpp > now else "growing pays only below about"
+    return f"{words} {tpp:.{0 if tpp >= 10 else 1}f} tokens per parameter"
 
 
 def _paid(fit: Fit, decision: Decision) -> str:

@@ -187,7 +187,7 @@ def compute_saved(fit: Fit, question: Question, level: float) -> Estimate:
     factor = fit.calibration.factor(fit.domain.distance(grown_points(question)), "difference")
     by_law = value_g - value_s
     by_draw = widened(by_law, draws_g - draws_s, factor)
-    found = [last_crossing(r, shift, before=-np.inf, after=np.inf) for r in (by_law[None], by_draw)]
+    found = [first_crossing(r, shift, before=-np.inf, after=np.inf) for r in (by_law[None], by_draw)]
     return estimate(1 - np.exp(-found[0]), 1 - np.exp(-found[1]), level)
 
 
@@ -201,7 +201,7 @@ def break_even_budget(fit: Fit, question: Question, level: float) -> Estimate:
     value, draws = (
         np.where(payable, ratio, np.inf) for ratio in differences(fit, grown, Points.of(question.N, D))
     )
-    tpp = [np.exp(last_crossing(ratio, log_tpp, before=-np.inf, after=np.inf)) for ratio in (value, draws)]
+    tpp = [np.exp(first_crossing(ratio, log_tpp, before=-np.inf, after=np.inf)) for ratio in (value, draws)]
     return estimate(tpp[0], tpp[1], level)
 
 
@@ -222,7 +222,7 @@ def factor_scan(
 def largest_useful_factor(fit: Fit, question: Question, level: float) -> Estimate:
     """The g at which growing stops winning: 1 if it never wins, inf if it still wins at the scan's end."""
     log_g, value, draws = factor_scan(fit, question, *FACTORS)
-    found = [np.exp(np.maximum(last_crossing(r, log_g, before=0.0, after=np.inf), 0.0)) for r in (value, draws)]
+    found = [np.exp(np.maximum(first_crossing(r, log_g, before=0.0, after=np.inf), 0.0)) for r in (value, draws)]
     return estimate(found[0], found[1], level)
 
 
@@ -234,18 +234,18 @@ def best_factor(fit: Fit, question: Question, level: float) -> Estimate:
     return estimate(found[0], found[1], level)
 
 
-def last_crossing(ratio: FloatArray, x: FloatArray, *, before: float, after: float) -> FloatArray:
-    """Per row of ratio (M, n): the last x at which it turns from negative (growing wins) to positive.
+def first_crossing(ratio: FloatArray, x: FloatArray, *, before: float, after: float) -> FloatArray:
+    """Per row of ratio (M, n): where its first negative stretch (growing wins) ends, between scan points.
 
-    `before` where it is never negative, `after` where it is negative at the last x.
+    `before` where it is never negative, `after` where that stretch lasts to the end of the scan.
     """
     wins = ratio < 0
-    last = ratio.shape[1] - 1 - np.argmax(wins[:, ::-1], axis=1)
-    rows = np.arange(len(ratio))
-    following = np.minimum(last + 1, ratio.shape[1] - 1)
-    left, right = ratio[rows, last], ratio[rows, following]
+    start = np.argmax(wins, axis=1)
+    ended = ~wins & (np.arange(ratio.shape[1]) > start[:, None])
+    rows, stop = np.arange(len(ratio)), np.argmax(ended, axis=1)
+    last = np.maximum(stop - 1, 0)
+    left, right = ratio[rows, last], ratio[rows, stop]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(np.isfinite(right) & (right > left), -left / (right - left), 0.0)
-    crossing = x[last] + share * (x[following] - x[last])
-    crossing = np.where(last == ratio.shape[1] - 1, after, crossing)
+    crossing = np.where(ended.any(axis=1), x[last] + share * (x[stop] - x[last]), after)
     return np.where(wins.any(axis=1), crossing, before)
