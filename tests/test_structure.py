@@ -1,5 +1,6 @@
 """The house keeps its rules: what commands load, what docs say, what is dead."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -96,6 +97,15 @@ def test_run_table_doc_lists_every_column() -> None:
     for name, column in COLUMNS.items():
         assert f"| {name} | " in text
         assert column.meaning in text
+
+
+def test_command_line_doc_is_the_help_itself() -> None:
+    spec = importlib.util.spec_from_file_location("build_cli_docs", ROOT / "analyses" / "build_cli_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert ROOT.joinpath("docs", "cli.md").read_text() == module.page()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.md")), ids=lambda path: path.name)
