@@ -79,6 +79,7 @@ class Form(ABC):
     source: ClassVar[str]
     variables: ClassVar[tuple[str, ...]]
     response: ClassVar[str] = "loss"
+    scales_are_shares: ClassVar[bool] = False  # every scale is a term of the loss, and can vanish
 
     @property
     @abstractmethod

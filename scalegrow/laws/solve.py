@@ -90,14 +90,11 @@ class Setup:
 
 def bounds(form: Form, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Bounds on theta in centred units: exponents by declaration, scales from vanishing to absurd."""
-    smallest, largest = y.min() + np.log(SMALLEST_SHARE), y.max() + 20.0
-    plain = [(c.lower, c.upper) if c.kind == "exponent" else (smallest, largest) for c in form.coefficients]
-    if form.response != "loss" or not hasattr(form, "log_terms"):  # scales that are not shares of the loss
-        plain = [
-            (c.lower, c.upper) if c.kind == "exponent" else (LOG_OF_NOTHING, -LOG_OF_NOTHING)
-            for c in form.coefficients
-        ]
-    lower, upper = np.array(plain).T
+    scales = (LOG_OF_NOTHING, -LOG_OF_NOTHING)
+    if form.scales_are_shares:
+        scales = (y.min() + np.log(SMALLEST_SHARE), y.max() + 20.0)
+    pairs = [(c.lower, c.upper) if c.kind == "exponent" else scales for c in form.coefficients]
+    lower, upper = np.array(pairs).T
     return lower, upper
 
 

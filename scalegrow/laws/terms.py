@@ -6,6 +6,7 @@ Convention: such a form lists its scale coefficients first, one per term, in the
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ SEEDS = 8
 @dataclass(frozen=True)
 class SumForm(Form):
     """A form L = sum_k exp(t_k), each t_k with a scale coefficient of its own."""
+
+    scales_are_shares: ClassVar[bool] = True
 
     @abstractmethod
     def log_terms(self, theta: FloatArray, points: Points) -> FloatArray:

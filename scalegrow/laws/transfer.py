@@ -23,6 +23,7 @@ class HernandezTransfer(LinearForm):
     source: ClassVar[str] = "Hernandez et al. 2021 (arXiv 2102.01293), eq. 1.1"
     variables: ClassVar[tuple[str, ...]] = ("N", "D")
     response: ClassVar[str] = "tokens_transferred"
+    scales_are_shares: ClassVar[bool] = False
 
     @property
     def coefficients(self) -> tuple[Coefficient, ...]:
