@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scalegrow.runs.shipped import load_table
+
 PREDICT = ("predict", "--base", "50M", "--factor", "2", "--budget", "20tpp")
 ANNEALED = ("--rows", "annealed", "--fix", "E=0.402:1.305")
 DIGITISED = "warmstart_2605_13405_digitised"
@@ -99,6 +101,14 @@ def test_validate_prints_cells_and_json() -> None:
     assert "sign right 93%" in ok(*arguments)
     data = json.loads(ok(*arguments, "--json"))
     assert data["schemes"]["largest-out"]["summary"]["differences"]["cells"] == 15
+
+
+def test_joint_fits_need_scratch_runs(tmp_path: Path) -> None:
+    table = load_table(DIGITISED)
+    table.filter((table["operator"] != "scratch") & table["annealed"]).write_csv(tmp_path / "grown.csv")
+    done = run("fit", "grown.csv", "--fix", "E=0.8", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no run here is from scratch" in done.stderr
 
 
 def test_laws_lists_every_form() -> None:

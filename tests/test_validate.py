@@ -66,6 +66,12 @@ def test_no_scheme_trains_on_what_it_scores(published: Observations) -> None:
         assert published.points.C[~mask].max() < published.points.C[mask].min()
 
 
+def test_rolling_names_no_fold_twice() -> None:
+    N, D = (v.ravel() for v in np.meshgrid([1e7, 2e7, 4e7], [1e9, 2e9, 4e9]))
+    folds = [tuple(mask) for _, mask in rolling(Observations.of(Points.of(N, D), np.ones(len(N))))]
+    assert len(folds) == len(set(folds))
+
+
 def test_many_sizes_hold_out_a_tenth() -> None:
     points = Points.of(np.geomspace(1e6, 1e9, 100), 1e9)
     ((_, mask),) = largest_out(Observations.of(points, np.ones(100)))

@@ -10,7 +10,7 @@ from scalegrow.laws.loss import LOSSES, Huber, Loss
 from scalegrow.laws.observations import Observations, operators_in
 from scalegrow.laws.solve import Fixed
 from scalegrow.runs.shipped import load_table
-from scalegrow.runs.table import keep_rows, refuse_mixing
+from scalegrow.runs.table import SCRATCH, keep_rows, refuse_mixing
 
 DEFAULT_JOINT, DEFAULT_SCRATCH = "fading-capacity", "chinchilla"
 
@@ -41,6 +41,10 @@ class Choice:
         if form.joint and not operators:
             raise InputError(
                 f"{form.name} is a joint law, but no run here is grown: add grown runs or fit chinchilla."
+            )
+        if form.joint and (table["operator"] != SCRATCH).all():
+            raise InputError(
+                f"{form.name} compares growing with scratch, but no run here is from scratch: add some."
             )
         return form, Observations.from_table(table, form)
 

@@ -6,6 +6,7 @@ import polars as pl
 
 from scalegrow.cli.data import Choice
 from scalegrow.cli.render import between, console, note, print_json, table
+from scalegrow.errors import InputError
 from scalegrow.laws.validate import Validation, calibrate, require_scheme, validate
 from scalegrow.units import format_count
 
@@ -18,17 +19,25 @@ def run(choice: Choice, schemes: list[str], draws: int, level: float, *, as_json
         require_scheme(scheme)
     form, observations = choice.load()
     done: dict[str, Validation] = {}
+    refused: list[str] = []
     for scheme in schemes:
         note(f"validating {form.name} by {scheme} ...")
-        done[scheme] = validate(
-            form,
-            observations,
-            scheme,
-            loss=choice.loss_function(),
-            fixed=choice.fixed(),
-            draws=draws,
-            level=level,
-        )
+        try:
+            done[scheme] = validate(
+                form,
+                observations,
+                scheme,
+                loss=choice.loss_function(),
+                fixed=choice.fixed(),
+                draws=draws,
+                level=level,
+            )
+        except InputError as error:
+            refused.append(str(error))
+    if not done:
+        raise InputError(f"{refused[0]} Hold or sweep what is not identified with --fix.")
+    for reason in refused:
+        note(f"warning: {reason}")
     factors = calibrate(list(done.values()), level)
     if as_json:
         print_json(

@@ -59,7 +59,9 @@ def _paid(fit: Fit, decision: Decision) -> str:
     other = forecast_difference(fit, grown_points(paid), Points.of(paid.N, paid.D), decision.level)
     if other.value[0] < 0:
         return ""
-    return f"charged for the base's own training, growing would lose (probability of winning {other.wins[0]:.2f})"
+    return (
+        f"charged for the base's own training, the expected gain would be gone (probability {other.wins[0]:.2f})"
+    )
 
 
 def _range(decision: Decision) -> str:
