@@ -21,7 +21,7 @@ from scalegrow.laws.solve import Fixed
 from scalegrow.laws.store import write_fit
 from scalegrow.laws.validate import SCHEMES, calibrate, validate
 from scalegrow.runs.shipped import DATA, load_table
-from scalegrow.runs.table import keep_rows
+from scalegrow.runs.table import keep_rows, without_highest
 
 PUBLISHED_FLOORS = (0.402, 1.305)  # arXiv 2605.13405 notebooks: E of its scratch fit and of its SZP fit
 WARMSTART_LAW = "fading-capacity"  # the winner on the held-out 287M targets: docs/log.md
@@ -33,9 +33,7 @@ def warmstart_table() -> pl.DataFrame:
 
 
 def chinchilla_table() -> pl.DataFrame:
-    table = load_table("chinchilla_epoch")
-    kept = table["loss"].rank("ordinal", descending=True) > OUTLIERS
-    return table.filter(kept)
+    return without_highest(load_table("chinchilla_epoch"), OUTLIERS)
 
 
 def calibrated(form: Form, table: pl.DataFrame, fixed: Fixed, source: str) -> Fit:

@@ -34,6 +34,7 @@ from scalegrow.laws.scratch import Chinchilla  # noqa: E402
 from scalegrow.laws.solve import Setup, solve  # noqa: E402
 from scalegrow.laws.uncertainty import draw  # noqa: E402
 from scalegrow.runs.shipped import load_table  # noqa: E402
+from scalegrow.runs.table import without_highest  # noqa: E402
 
 DRAWS = 4000
 EPOCH_GRID = (  # arXiv 2404.10102: 4,500 starts, as Hoffmann et al. 2022 section D.2
@@ -265,7 +266,7 @@ def main() -> None:
     starts, draws, side, repeats = (40, 40, 2, 3) if quick else (200, 200, 3, 7)
 
     table = load_table("chinchilla_epoch")
-    table = table.filter(table["loss"].rank("ordinal", descending=True) > 5)
+    table = without_highest(table, 5)
     setup = Setup.of(Chinchilla(), Observations.from_table(table, Chinchilla()), Huber(), {})
     peer, n = Peer(setup), table.height
     counts = np.random.default_rng(42).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)

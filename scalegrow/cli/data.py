@@ -10,7 +10,7 @@ from scalegrow.laws.loss import LOSSES, Huber, Loss
 from scalegrow.laws.observations import Observations, operators_in
 from scalegrow.laws.solve import Fixed
 from scalegrow.runs.shipped import load_table
-from scalegrow.runs.table import SCRATCH, keep_rows, refuse_mixing
+from scalegrow.runs.table import SCRATCH, keep_rows, refuse_mixing, without_highest
 
 DEFAULT_JOINT, DEFAULT_SCRATCH = "fading-capacity", "chinchilla"
 
@@ -34,8 +34,7 @@ class Choice:
             note(f"warning: {warning}")
         if self.drop_highest < 0 or self.drop_highest >= table.height:
             raise InputError(f"--drop-highest {self.drop_highest} leaves no rows of {table.height}: give fewer.")
-        if self.drop_highest:
-            table = table.filter(table["loss"].rank("ordinal", descending=True) > self.drop_highest)
+        table = without_highest(table, self.drop_highest)
         operators = operators_in(table)
         form = form_named(self.law or (DEFAULT_JOINT if operators else DEFAULT_SCRATCH), operators)
         if form.joint and not operators:

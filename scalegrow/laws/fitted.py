@@ -6,6 +6,7 @@ from enum import Enum
 
 import numpy as np
 
+from scalegrow.errors import InputError
 from scalegrow.laws.domain import Domain
 from scalegrow.laws.law import Law
 from scalegrow.laws.points import FloatArray, Points
@@ -98,6 +99,11 @@ class Fit:
         form.check(points)
         surface = form.surface(points)
         return surface.value(self.law.theta[None])[0][0], surface.value(self.draws)[0]
+
+    def require_usable(self) -> None:
+        """Raise InputError when predictions and decisions may not rest on this fit."""
+        if not self.status.usable:
+            raise InputError(f"this fit is {self.status.name} ({self.message}) {self.status.value}")
 
     def values(self) -> FloatArray:
         """Natural coefficient values of every draw, (M, p)."""

@@ -171,8 +171,8 @@ def distinct(objectives: FloatArray) -> int:
 def second_solver(setup: Setup, seed: FloatArray, objective: float) -> float:
     """SciPy's trust-region Newton on the same function from another seed: its optimum / ours - 1.
 
-    Works in units of our objective, since SciPy's tolerances are absolute, and on the smooth path's
-    next-to-last theta, so that it starts in the right valley but not at our answer.
+    Works in units of our objective, since SciPy's tolerances are absolute, and starts at the seed's
+    minimum of the smoothest loss, so in the right valley but not at our answer.
     """
     if objective < EXACT * len(setup.observations):
         return 0.0  # every point is met to rounding: nothing lower is left to find

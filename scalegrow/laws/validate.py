@@ -153,7 +153,7 @@ def _scored(points: Points, answer: Forecast, observed: npt.NDArray[np.float64])
 def calibrate(validations: list[Validation], level: float = LEVEL) -> Calibration:
     """The factors that would have made new-run intervals cover at the level (split conformal).
 
-    One factor from held-out rows inside the data, one from those outside, at their median distance.
+    One factor from held-out rows inside the data, one from those outside, at their mean distance.
     """
     knots = {
         what: conformal_knots(pl.concat([getattr(v, frame) for v in validations]), level)
@@ -164,7 +164,7 @@ def calibrate(validations: list[Validation], level: float = LEVEL) -> Calibratio
 
 
 def conformal_knots(scored: pl.DataFrame, level: float) -> tuple[tuple[float, float], ...]:
-    """((0, factor inside), (median distance, factor outside)); 1 where nothing was held out."""
+    """((0, factor inside), (mean distance, factor outside)); 1 where nothing was held out."""
     inside = scored.filter(pl.col("distance") <= INSIDE)["score"].to_numpy()
     outside = scored.filter(pl.col("distance") > INSIDE)
     first = max(1.0, conformal_quantile(inside, level))

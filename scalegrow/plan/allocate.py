@@ -37,8 +37,7 @@ def allocate(fit: Fit, flops: float, level: float = LEVEL) -> Allocation:
     form = fit.law.form
     if not {"N", "D"} <= set(form.variables) or form.response != "loss" or form.name == "power-c":
         raise InputError(f"{form.name} does not trade N against D: give a fit of such a law, as chinchilla.")
-    if not fit.status.usable:
-        raise InputError(f"this fit is {fit.status.name} ({fit.message}) {fit.status.value}")
+    fit.require_usable()
     (n_law, loss_law), (n_draws, loss_draws) = (
         optimum(form, theta, flops) for theta in (fit.law.theta[None], fit.draws)
     )

@@ -15,10 +15,10 @@ from scalegrow.laws.fitted import Fit
 from scalegrow.laws.forecast import (
     LEVEL,
     Forecast,
+    difference_draws,
     forecast,
     forecast_difference,
     require_level,
-    widened,
 )
 from scalegrow.laws.points import SCRATCH, FloatArray, Points
 
@@ -131,8 +131,7 @@ def require_decidable(fit: Fit, question: Question) -> None:
         raise InputError(
             f"{form.name} knows no grown runs: give a fit of a joint law, such as fading-capacity, with --fit."
         )
-    if not fit.status.usable:
-        raise InputError(f"this fit is {fit.status.name} ({fit.message}) {fit.status.value}")
+    fit.require_usable()
     if question.operator == SCRATCH:
         raise InputError(f"scratch does not grow: give --operator {' or '.join(form.operators)}.")
     form.check(grown_points(question))
@@ -154,15 +153,6 @@ def loss_estimate(answer: Forecast) -> LossEstimate:
     return LossEstimate(*(float(column[0]) for column in columns))
 
 
-def differences(fit: Fit, grown: Points, scratch: Points) -> tuple[FloatArray, FloatArray]:
-    """ln(L_grown/L_scratch) along a scan: by the law (1, n) and by widened draws (M, n)."""
-    value_g, draws_g = fit.log_predict(grown)
-    value_s, draws_s = fit.log_predict(scratch)
-    value, draws = value_g - value_s, draws_g - draws_s
-    factor = fit.calibration.factor(fit.domain.distance(grown), "difference")
-    return value[None], widened(value, draws, factor)
-
-
 def estimate(value: FloatArray, draws: FloatArray, level: float) -> Estimate:
     """A scan's result by the law (1,) and by the draws (M,); infinities stay infinite."""
     require_level(level)
@@ -182,11 +172,7 @@ def compute_saved(fit: Fit, question: Question, level: float) -> Estimate:
     """
     shift = np.linspace(-SAVING_RANGE, SAVING_RANGE, 2 * GRID + 1)
     scratch = Points.of(question.N, question.D * np.exp(shift))
-    value_g, draws_g = fit.log_predict(grown_points(question))
-    value_s, draws_s = fit.log_predict(scratch)
-    factor = fit.calibration.factor(fit.domain.distance(grown_points(question)), "difference")
-    by_law = value_g - value_s
-    by_draw = widened(by_law, draws_g - draws_s, factor)
+    by_law, by_draw, *_ = difference_draws(fit, grown_points(question), scratch)
     found = [first_crossing(r, shift, before=-np.inf, after=np.inf) for r in (by_law[None], by_draw)]
     return estimate(1 - np.exp(-found[0]), 1 - np.exp(-found[1]), level)
 
@@ -198,10 +184,11 @@ def break_even_budget(fit: Fit, question: Question, level: float) -> Estimate:
     D_grown = D - (question.D - question.D_grown)
     payable = D_grown > 0
     grown = Points.of(question.N, np.where(payable, D_grown, D), question.g, question.D_base, question.operator)
-    value, draws = (
-        np.where(payable, ratio, np.inf) for ratio in differences(fit, grown, Points.of(question.N, D))
-    )
-    tpp = [np.exp(first_crossing(ratio, log_tpp, before=-np.inf, after=np.inf)) for ratio in (value, draws)]
+    value, draws, *_ = difference_draws(fit, grown, Points.of(question.N, D))
+    tpp = [
+        np.exp(first_crossing(np.where(payable, ratio, np.inf), log_tpp, before=-np.inf, after=np.inf))
+        for ratio in (value[None], draws)
+    ]
     return estimate(tpp[0], tpp[1], level)
 
 
@@ -215,8 +202,8 @@ def factor_scan(
     D_grown = question.D - question.base_cost.share * base_tpp * N_base**2 / question.N
     payable = D_grown > 0
     grown = Points.of(question.N, np.where(payable, D_grown, question.D), g, base_tpp * N_base, question.operator)
-    value, draws = differences(fit, grown, Points.of(question.N, question.D))
-    return np.log(g), np.where(payable, value, np.inf), np.where(payable, draws, np.inf)
+    value, draws, *_ = difference_draws(fit, grown, Points.of(question.N, question.D))
+    return np.log(g), np.where(payable, value[None], np.inf), np.where(payable, draws, np.inf)
 
 
 def largest_useful_factor(fit: Fit, question: Question, level: float) -> Estimate:

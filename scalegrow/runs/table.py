@@ -232,5 +232,10 @@ def keep_rows(frame: pl.DataFrame, rows: str) -> pl.DataFrame:
     return kept
 
 
+def without_highest(frame: pl.DataFrame, count: int) -> pl.DataFrame:
+    """The rows but for the `count` of highest loss, in their order."""
+    return frame.filter(frame["loss"].rank("ordinal", descending=True) > count)
+
+
 def _values(frame: pl.DataFrame, column: str) -> set[object]:
     return set(frame[column].unique().to_list())
