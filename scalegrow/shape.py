@@ -17,9 +17,15 @@ from scalegrow.units import format_count
 Positions = Literal["rope", "learned"]
 Norm = Literal["rmsnorm", "layernorm"]
 Mlp = Literal["swiglu", "gelu"]
+Gate = Literal["none", "headwise", "elementwise"]
 
 FLOPS_PER_PARAM = 6  # C = 6 N D: two forward, four backward (Kaplan et al. 2020, section 2.1)
-_CHOICES = {"positions": get_args(Positions), "norm": get_args(Norm), "mlp": get_args(Mlp)}
+_CHOICES = {
+    "positions": get_args(Positions),
+    "norm": get_args(Norm),
+    "mlp": get_args(Mlp),
+    "gate": get_args(Gate),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,10 @@ class ModelShape:
     """A decoder-only transformer, Llama-like unless told otherwise.
 
     context is the sequence length in tokens. biases puts one on every linear map but the head, and a shift
-    in every LayerNorm. Raises InputError if a size is not a positive whole number or the parts do not fit.
+    in every LayerNorm. qk_norm normalises queries and keys, with one gain a head dimension (Qwen3). gate
+    multiplies attention's output by the sigmoid of a linear map of its input, one value a head or one a
+    coordinate (arXiv 2505.06708). Raises InputError if a size is not a positive whole number or the parts do
+    not fit.
     """
 
     d_model: int
@@ -43,6 +52,8 @@ class ModelShape:
     norm: Norm = "rmsnorm"
     mlp: Mlp = "swiglu"
     biases: bool = False
+    qk_norm: bool = False
+    gate: Gate = "none"
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -95,18 +106,25 @@ class ModelShape:
     def _linear_weights(self) -> int:
         heads = 2 * (self.n_heads + self.n_kv_heads) * self.head_dim  # queries and output, keys and values
         matrices = 3 if self.mlp == "swiglu" else 2
-        return self.n_layers * self.d_model * (heads + matrices * self.d_ff)
+        return self.n_layers * self.d_model * (heads + self.gate_width + matrices * self.d_ff)
+
+    @property
+    def gate_width(self) -> int:
+        """Values of a layer's attention gate: 0, one a head, or one a coordinate of every head."""
+        return {"none": 0, "headwise": self.n_heads, "elementwise": self.n_heads * self.head_dim}[self.gate]
 
     @property
     def _linear_biases(self) -> int:
         heads = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
         hidden = (2 if self.mlp == "swiglu" else 1) * self.d_ff
-        return self.n_layers * (heads + hidden + 2 * self.d_model) if self.biases else 0
+        per_layer = heads + self.gate_width + hidden + 2 * self.d_model
+        return self.n_layers * per_layer if self.biases else 0
 
     @property
     def _norms(self) -> int:
         vectors = 2 if self.norm == "layernorm" and self.biases else 1
-        return (2 * self.n_layers + 1) * vectors * self.d_model
+        queries_and_keys = 2 * self.n_layers * self.head_dim if self.qk_norm else 0
+        return (2 * self.n_layers + 1) * vectors * self.d_model + queries_and_keys
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,259 @@
+"""The loop: one stage of a run, from wherever it was left to its end, with a log and checkpoints.
+
+Symbols: s step, B items a step, D tokens.
+"""
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from scalegrow.errors import InputError
+from scalegrow.runs.config import RunConfig
+from scalegrow.runs.log import RunLog, status_of
+from scalegrow.train.distributed import Ranks
+from scalegrow.train.evaluate import evaluate
+from scalegrow.train.init import seed_of
+from scalegrow.train.interrupt import Interruption
+from scalegrow.train.optim import make_adamw, relative_rate, set_rate
+from scalegrow.train.stages import Stage
+from scalegrow.train.state import TrainState, checkpoints, discard, load, save
+from scalegrow.train.task import Task
+
+EVALUATION_BATCH = 64
+QUICK_EVALUATION = 8  # mid-run evaluations read this fraction of the held-out set
+
+
+class DivergedError(InputError):
+    """The loss stopped being a number."""
+
+
+class Watcher(Protocol):
+    """Something that looks on: a progress bar, a tracker."""
+
+    def start(self, stage: Stage, header: dict[str, Any]) -> None:
+        """A stage begins or goes on."""
+
+    def record(self, stage: Stage, record: dict[str, Any]) -> None:
+        """A record was logged."""
+
+    def end(self, stage: Stage, status: str) -> None:
+        """A stage ended."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage of a run shares."""
+
+    config: RunConfig
+    task: Task
+    folder: Path
+    header: dict[str, Any]
+    ranks: Ranks
+    interruption: Interruption
+    watchers: tuple[Watcher, ...] = ()
+
+    def log_path(self, stage: Stage) -> Path:
+        """Where a stage logs."""
+        return self.folder / stage.name / "log.jsonl"
+
+    def checkpoint_folder(self, stage_name: str) -> Path:
+        """Where a stage's checkpoints are."""
+        return self.folder / stage_name / "checkpoints"
+
+
+def train_stage(run: Run, stage: Stage) -> None:
+    """Train a stage to its end, from its own last checkpoint, its parent's, or the first weights.
+
+    Raises KeyboardInterrupt after saving when interrupted, DivergedError when the loss is no longer finite.
+    """
+    status = status_of(run.log_path(stage))
+    if status == "finished":
+        return
+    if status == "diverged":
+        raise DivergedError(_diverged(run, stage))
+    state, log = _begin(run, stage)
+    for watcher in run.watchers:
+        watcher.start(stage, run.header)
+    status = "interrupted"
+    try:
+        _advance(run, stage, state, log)
+        status = "finished"
+    except DivergedError:
+        status = "diverged"
+        raise
+    finally:
+        if log:
+            log.append({"status": status, "step": state.step})
+            log.close()
+        for watcher in run.watchers:
+            watcher.end(stage, status)
+
+
+def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
+    """The state to go on from, and the log open where that state left it (None on ranks that do not write)."""
+    state = fresh_state(run)
+    own = checkpoints(run.checkpoint_folder(stage.name))
+    path = run.log_path(stage)
+    if own:
+        facts = load(state, own[-1])
+        return state, RunLog(path, keep_bytes=facts["log_bytes"]) if run.ranks.writes else None
+    header = {**run.header, "stage": stage.name, "start_step": stage.start}
+    if stage.parent:
+        parent = run.checkpoint_folder(stage.parent) / f"step_{stage.start:08d}"
+        facts = load(state, parent)
+        state.loss_sum, state.loss_count = 0.0, 0
+        header["parent"] = {"stage": stage.parent, "step": stage.start, "sha256": facts["sha256"]}
+    return state, RunLog.create(path, header) if run.ranks.writes else None
+
+
+def fresh_state(run: Run) -> TrainState:
+    """The model with its first weights and an optimiser that has seen nothing."""
+    model = run.task.build(run.ranks.device)
+    if run.config.compiled:
+        model.compile()
+    forward = run.ranks.wrap(model)
+    return TrainState(model, make_adamw(model, run.task.parameters(), run.config), forward)
+
+
+def _advance(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> None:
+    """Step to the end of the stage."""
+    config = run.config
+    started, before = time.perf_counter(), state.seconds
+    saved_at = started
+    losses = torch.tensor(state.loss_sum, dtype=torch.float64, device=run.ranks.device)
+    while state.step < stage.end:
+        relative = relative_rate(config, state.step, stage.horizon)
+        loss, norm = _step(run, state, relative)
+        losses += loss
+        state.step += 1
+        state.loss_count += 1
+        due = state.step % config.log_every == 0 or state.step in stage.evaluate | stage.keep
+        interrupted = run.interruption.asked and (run.ranks.count == 1 or due)
+        if not (due or interrupted):
+            continue
+        state.loss_sum, state.seconds = float(losses), before + time.perf_counter() - started
+        if not math.isfinite(state.loss_sum):
+            raise DivergedError(_diverged(run, stage, state.step))
+        if due:
+            _report(run, stage, log, _training_record(run, state, relative, norm))
+            losses.zero_()
+            state.loss_sum, state.loss_count = 0.0, 0
+        if state.step in stage.evaluate:
+            _report(run, stage, log, _heldout_record(run, stage, state))
+        interrupted = run.ranks.any(interrupted) if due else interrupted
+        late = run.ranks.any(time.perf_counter() - saved_at > config.checkpoint_seconds) if due else False
+        if interrupted or late or state.step in stage.keep:
+            _checkpoint(run, stage, state, log)
+            saved_at = time.perf_counter()
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+def _step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """One optimiser step: (mean loss of the batch over all ranks, gradient norm)."""
+    config, ranks = run.config, run.ranks
+    if dropout(config):
+        torch.manual_seed(seed_of(config.seed, f"dropout/{state.step}/{ranks.rank}"))
+    batch = run.task.batch(*ranks.share(state.step * config.batch, config.batch))
+    with autocast(run):
+        loss = run.task.loss(state.forward, batch, ranks.device)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    limit = config.optimiser.clip or math.inf
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    set_rate(state.optimiser, relative)
+    state.optimiser.step()
+    return ranks.mean(loss.detach()), norm
+
+
+def autocast(run: Run) -> AbstractContextManager[Any]:
+    """bfloat16 where the config asks for it."""
+    if run.config.precision == "float32":
+        return nullcontext()
+    return torch.autocast(run.ranks.device.partition(":")[0], torch.bfloat16)
+
+
+def dropout(config: RunConfig) -> float:
+    """The model's dropout; networks have none."""
+    return getattr(config.model, "dropout", 0.0)
+
+
+def _training_record(run: Run, state: TrainState, relative: float, norm: torch.Tensor) -> dict[str, Any]:
+    tokens = state.step * run.config.tokens_per_step
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return {
+        "step": state.step,
+        "tokens": tokens,
+        "flops": 6 * run.config.model.shape.n_params * tokens,
+        "loss": state.loss_sum / state.loss_count,
+        "lr": run.config.optimiser.lr * relative,
+        "gradient_norm": float(norm),
+        "seconds": round(state.seconds, 3),
+    }
+
+
+def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]:
+    """The held-out losses; the whole set at a stage's end, an eighth of it on the way."""
+    tokens = state.step * run.config.tokens_per_step
+    last = state.step == stage.end
+    n = run.config.evaluation.sequences
+    with autocast(run):
+        scores = evaluate(
+            run.task,
+            state.forward,
+            n if last or state.step in stage.keep else max(n // QUICK_EVALUATION, 2),
+            EVALUATION_BATCH,
+            run.ranks.device,
+            run.ranks,
+        )
+    return {
+        "step": state.step,
+        "tokens": tokens,
+        "flops": 6 * run.config.model.shape.n_params * tokens,
+        "annealed": stage.annealed and last,
+        **scores,
+        "parameter_norm": _norm(state),
+    }
+
+
+def _norm(state: TrainState) -> float:
+    """The Euclidean norm of all weights."""
+    norms = [parameter.detach().norm() for parameter in state.model.parameters()]
+    return float(sum(float(n.full_tensor() if hasattr(n, "full_tensor") else n) ** 2 for n in norms) ** 0.5)
+
+
+def _report(run: Run, stage: Stage, log: RunLog | None, record: dict[str, Any]) -> None:
+    if log:
+        log.append(record)
+    for watcher in run.watchers:
+        watcher.record(stage, record)
+
+
+def _checkpoint(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> None:
+    """Save, then drop the stage's older checkpoints that need not stay."""
+    folder = run.checkpoint_folder(stage.name)
+    facts = {
+        "stage": stage.name,
+        "tokens": state.step * run.config.tokens_per_step,
+        "annealed": stage.annealed and state.step == stage.end,
+        "log_bytes": log.sync() if log else None,
+        "config": run.config.to_dict(),
+    }
+    save(state, folder, facts, run.ranks)
+    if run.ranks.writes:
+        for old in checkpoints(folder)[:-1]:
+            if int(old.name.removeprefix("step_")) not in stage.keep:
+                discard(old)
+
+
+def _diverged(run: Run, stage: Stage, step: int | None = None) -> str:
+    where = f"near step {step}" if step else "earlier"
+    return (
+        f"{run.folder / stage.name} diverged {where}: its loss is no longer a number; lower the learning rate "
+        f"({run.config.optimiser.lr:g}) or warm up longer, in a new folder."
+    )

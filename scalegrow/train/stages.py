@@ -1,0 +1,62 @@
+"""One trunk, many budgets: the stages of a run and where each begins.
+
+Under wsd a trunk at constant rate serves every budget, and a short cool-down branches off it for each (Haegele et
+al. 2024, arXiv 2405.18392). Cosine has no trunk: each budget is a run of its own. Constant is a trunk alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scalegrow.runs.config import RunConfig
+from scalegrow.train.optim import decay_start
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps start .. end - 1, its learning rate falling towards `horizon` (None: it does not).
+
+    parent names the stage whose checkpoint at `start` it continues; keep are the steps after which a checkpoint
+    stays; evaluate the steps after which the held-out loss is read.
+    """
+
+    name: str
+    start: int
+    end: int
+    horizon: int | None
+    parent: str | None
+    keep: frozenset[int]
+    evaluate: frozenset[int]
+
+    @property
+    def annealed(self) -> bool:
+        """Whether its last loss is a final, annealed one."""
+        return self.horizon is not None
+
+
+def stages(config: RunConfig) -> list[Stage]:
+    """The stages of a run in the order they can be trained."""
+    ends = {budget: config.steps(budget) for budget in config.budgets}
+    if config.schedule.kind == "cosine":
+        return [_from_first_weights(config, _name(budget), end, end, ()) for budget, end in ends.items()]
+    starts = {budget: decay_start(config, end) for budget, end in ends.items()}
+    trunk = _from_first_weights(config, "trunk", max(starts.values()), None, starts.values())
+    if config.schedule.kind == "constant":
+        return [trunk]
+    branches = [
+        Stage(_name(budget), starts[budget], end, end, "trunk", frozenset({end}), frozenset({end}))
+        for budget, end in ends.items()
+    ]
+    return [trunk, *branches]
+
+
+def _from_first_weights(config: RunConfig, name: str, end: int, horizon: int | None, keep: Iterable[int]) -> Stage:
+    """A stage from step 0, evaluated evenly on its way and wherever a checkpoint stays."""
+    times = config.evaluation.times
+    evenly = {round(end * part / times) for part in range(1, times + 1)}
+    kept = frozenset({end, *keep})
+    return Stage(name, 0, end, horizon, None, kept, frozenset((evenly | kept) - {0}))
+
+
+def _name(budget: str) -> str:
+    """A budget as a folder's name."""
+    return "".join(each if each.isalnum() or each in ".-" else "_" for each in budget.strip())

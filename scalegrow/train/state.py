@@ -1,0 +1,146 @@
+"""TrainState: all that changes while a run trains, and its checkpoints.
+
+A checkpoint is a folder step_00000800 with model.safetensors, optimiser.safetensors and state.json, written beside
+its place and renamed, so that a folder of that name is always whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scalegrow.errors import InputError
+from scalegrow.train.distributed import Ranks, fill, whole
+
+FORMAT = 1
+MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class TrainState:
+    """The one mutable thing: weights, moments, how many steps were made, and the losses not yet logged.
+
+    Learning rate, data position and dropout are functions of (config, step), so step says them all.
+    """
+
+    model: nn.Module
+    optimiser: torch.optim.AdamW
+    forward: nn.Module  # the model as its ranks share it; the model itself in one process
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+
+
+def save(state: TrainState, folder: Path, facts: dict[str, Any], ranks: Ranks) -> Path:
+    """Write folder/step_N atomically; every rank must call it. `facts` go into state.json. The checkpoint's path."""
+    target = folder / f"step_{state.step:08d}"
+    weights, moments = tensors_of(state)
+    if ranks.writes and not target.exists():
+        scratch = target.with_suffix(".partial")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        save_file(weights, scratch / MODEL)
+        save_file(moments, scratch / OPTIMISER)
+        record = {
+            "format": FORMAT,
+            "step": state.step,
+            "loss_sum": state.loss_sum,
+            "loss_count": state.loss_count,
+            "seconds": state.seconds,
+            "sha256": {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)},
+            **facts,
+        }
+        (scratch / STATE).write_text(json.dumps(record, indent=1))
+        for name in (MODEL, OPTIMISER, STATE):
+            _sync(scratch / name)
+        scratch.rename(target)
+        _sync(folder)
+    ranks.barrier()
+    return target
+
+
+def load(state: TrainState, checkpoint: Path) -> dict[str, Any]:
+    """Fill a state from a checkpoint, in place; its state.json. Raises InputError on what is broken or does not fit."""
+    facts = read_facts(checkpoint)
+    tensors = {name: _read(checkpoint / name, facts["sha256"][name]) for name in (MODEL, OPTIMISER)}
+    weights, moments = tensors[MODEL], tensors[OPTIMISER]
+    for name, parameter in state.model.named_parameters():
+        if name not in weights or weights[name].shape != parameter.shape:
+            raise InputError(f"{checkpoint} does not fit this model: {name} is missing or has another shape.")
+        fill(parameter, weights[name])
+        if f"{MOMENTS[0]}.{name}" in moments:
+            slots = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+            for moment, slot in slots.items():
+                fill(slot, moments[f"{moment}.{name}"])
+            counter = torch.tensor(float(facts["step"]), dtype=torch.float32, device=parameter.device)
+            state.optimiser.state[parameter] = {"step": counter, **slots}
+    state.step, state.seconds = facts["step"], facts["seconds"]
+    state.loss_sum, state.loss_count = facts["loss_sum"], facts["loss_count"]
+    return facts
+
+
+def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights by name, and moments as exp_avg.<name> and exp_avg_sq.<name>, whole and on the CPU."""
+    weights, moments = {}, {}
+    for name, parameter in state.model.named_parameters():
+        weights[name] = whole(parameter).contiguous()
+        slots = state.optimiser.state.get(parameter, {})
+        moments |= {f"{moment}.{name}": whole(slots[moment]).contiguous() for moment in MOMENTS if moment in slots}
+    return weights, moments
+
+
+def read_facts(checkpoint: Path) -> dict[str, Any]:
+    """state.json of a checkpoint. Raises InputError where there is none or it is of another format."""
+    try:
+        facts = json.loads((checkpoint / STATE).read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{checkpoint} is no checkpoint: it has no readable {STATE}.") from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise InputError(f"{checkpoint} has another checkpoint format: this scalegrow reads {FORMAT}.")
+    return facts
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a folder, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if path.suffix == "" and (path / STATE).exists())
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove a checkpoint; a kill in the middle leaves none of its name."""
+    doomed = checkpoint.with_suffix(".discarded")
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        if file_hash(path) != sha256:
+            raise InputError(f"{path} was changed since it was written: remove this checkpoint and resume.")
+        return load_file(path)
+    except (OSError, SafetensorError):
+        raise InputError(f"{path} cannot be read: remove this checkpoint and resume from the one before.") from None
+
+
+def _sync(path: Path) -> None:
+    """Force a file's or folder's contents to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
