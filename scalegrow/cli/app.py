@@ -143,3 +143,61 @@ def allocate(
     from scalegrow.cli.allocate import run
 
     run(budget, fit, level, as_json=json, strict=strict)
+
+
+@app.command()
+def train(
+    size: Annotated[str | None, typer.Option(help="Parameters of the model: 100k, 1M.")] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(help="20tpp, 2M tokens, 1e13 flops; repeat: one trunk serves all.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="stories, a text, jsonl or parquet file or folder, or hub:owner/name[:split]."),
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="A dense network on the regression task, instead of a decoder.")
+    ] = False,
+    tokenizer: Annotated[str | None, typer.Option(help="bytes, bpe:V, or a tokenizer.json.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of a sequence.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate at muP's base width.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Initial std = fan_in^-gamma: 0.5 standard, 1 small.")] = None,
+    parametrisation: Annotated[str | None, typer.Option(help="mup or standard.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="wsd, cosine or constant.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first weights and of dropout.")] = None,
+    data_seed: Annotated[int | None, typer.Option(help="Seed of the order of the data.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A recipe in TOML; options here go over it.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: optimiser.clip=0.5, model.shape.qk_norm=true.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    sharding: Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of PyTorch.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="wandb, trackio or tensorboard.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a decoder or a dense network; the same command again goes on where it stopped."""
+    from scalegrow.cli.train import Place, recipe_from, run
+
+    dials = {
+        "size": size,
+        "budgets": tuple(budget) if budget else None,
+        "kind": "network" if network else None,
+        "data": data,
+        "tokenizer": tokenizer,
+        "context": context,
+    }
+    named = {
+        "optimiser.lr": lr,
+        "init.gamma": gamma,
+        "parametrisation.kind": parametrisation,
+        "schedule.kind": schedule,
+        "seed": seed,
+        "data.seed": data_seed,
+    }
+    settings = [f"{name}={value}" for name, value in named.items() if value is not None] + (set_ or [])
+    place = Place(out, cache, device, sharding, threads, tuple(track or ()))
+    run(recipe_from(config, dials, settings), place, dry=dry_run, as_json=json)

@@ -1,0 +1,142 @@
+"""Recipe: the few dials of a run, and the RunConfig they stand for.
+
+Symbols: N parameters, B sequences a step, T context.
+"""
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from scalegrow.errors import InputError
+from scalegrow.runs.config import Decoder, Network, RunConfig
+from scalegrow.runs.fields import build
+from scalegrow.shape import MLPShape, ModelShape, shape_for
+from scalegrow.units import format_count, parse_count
+
+STORIES_VOCAB, BYTES_VOCAB = 256, 257
+STEPS_AT_20_TPP = 1000  # below about 500 steps a run is limited by its steps, not by its tokens
+FEWEST_TOKENS, MOST_TOKENS = 512, 1 << 21  # of a step
+CONTEXTS = ((0.0, 128), (1e6, 256), (1e7, 512), (1e8, 1024), (1e9, 2048))  # from this size
+NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a person says of a run; the rest follows from the size.
+
+    size is N as people write it. kind is decoder or network. settings are dotted names of RunConfig with their
+    values, set last: {"optimiser.lr": 0.02}.
+    """
+
+    size: str
+    budgets: tuple[str, ...] = ("20tpp",)
+    kind: str = "decoder"
+    data: str | None = None
+    tokenizer: str = "bpe:1024"
+    context: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> RunConfig:
+        """The run. Raises InputError on what does not fit."""
+        if self.kind not in ("decoder", "network"):
+            raise InputError(f"kind {self.kind!r} is unknown: choose decoder or network.")
+        n_params = parse_count(self.size)
+        decoder = self.kind == "decoder"
+        source = self.data or ("stories" if decoder else "regression")
+        model = self._decoder(n_params, source) if decoder else Network(network_shape(n_params))
+        tokens = tokens_per_step(model.shape.n_params)
+        batch = max(tokens // model.shape.context, 1) if isinstance(model, Decoder) else tokens
+        plain: dict[str, Any] = {
+            "model": asdict(model),
+            "budgets": list(self.budgets),
+            "batch": batch,
+            "data": {"source": source, "tokenizer": self.tokenizer},
+        }
+        for name, value in self.settings.items():
+            set_dotted(plain, name, value)
+        return RunConfig.from_dict(plain)
+
+    def _decoder(self, n_params: float, source: str) -> Decoder:
+        vocab = STORIES_VOCAB if source == "stories" else vocabulary(self.tokenizer)
+        context = self.context or next(length for start, length in reversed(CONTEXTS) if n_params >= start)
+        return Decoder(replace(decoder_shape(n_params, vocab), context=context))
+
+
+def decoder_shape(n_params: float, vocab_size: int) -> ModelShape:
+    """The ladder's shape of about N parameters with this vocabulary."""
+    usual = shape_for(n_params)
+    return shape_for(n_params, like=replace(usual, vocab_size=vocab_size))
+
+
+def network_shape(n_params: float) -> MLPShape:
+    """The dense network of about N parameters: three hidden layers of equal width, 16 inputs, one output."""
+    middle = NETWORK_DEPTH - 1
+    # middle w^2 + (inputs + outputs + middle + 1) w + outputs = N
+    linear = NETWORK_INPUTS + NETWORK_OUTPUTS + middle + 1
+    width = (math.sqrt(linear**2 + 4 * middle * (n_params - NETWORK_OUTPUTS)) - linear) / (2 * middle)
+    if round(width) < 1:
+        raise InputError(f"{format_count(n_params)} parameters make no network: ask for 100 or more.")
+    return MLPShape(round(width), NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
+
+
+def tokens_per_step(n_params: float) -> int:
+    """The power of two nearest to 20 N / 1000: a run of 20 tokens per parameter makes about 1000 steps."""
+    wanted = 20 * n_params / STEPS_AT_20_TPP
+    return int(min(max(2 ** round(math.log2(wanted)), FEWEST_TOKENS), MOST_TOKENS))
+
+
+def vocabulary(tokenizer: str) -> int:
+    """V of a tokenizer: bytes, bpe:V, or a tokenizer.json, whose tokens are counted when the text is packed."""
+    if tokenizer == "bytes":
+        return BYTES_VOCAB
+    kind, _, size = tokenizer.partition(":")
+    if kind == "bpe" and size.isdigit() and int(size) > BYTES_VOCAB - 1:
+        return int(size)
+    path = Path(tokenizer)
+    if path.is_file():
+        from scalegrow.train.tokenizer import tokenizer_for
+
+        return tokenizer_for(tokenizer).vocab_size
+    raise InputError(f"tokenizer {tokenizer!r} is unknown: write bytes, bpe:1024 or the path of a tokenizer.json.")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from TOML: the dials on top, [settings] with dotted names below. Raises InputError."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read as TOML ({error}): mend it.") from None
+    settings = flatten(data.pop("settings", {}))
+    return replace(build(Recipe, data, path.name), settings=settings)
+
+
+def flatten(tables: Any, prefix: str = "") -> dict[str, Any]:
+    """{"optimiser": {"lr": 1}} -> {"optimiser.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        name = f"{prefix}.{key}" if prefix else key
+        found |= flatten(value, name) if isinstance(value, dict) else {name: value}
+    return found
+
+
+def set_dotted(data: dict[str, Any], name: str, value: Any) -> None:
+    """data["a"]["b"] = value for the name a.b."""
+    *outer, last = name.split(".")
+    for key in outer:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise InputError(f"{name}: {key} holds no settings of its own.")
+    data[last] = value
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """optimiser.lr=0.02 -> ("optimiser.lr", 0.02); values as in TOML, bare words as text. Raises InputError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InputError(f"--set {text} is not understood: write NAME=VALUE, such as optimiser.lr=0.02.")
+    try:
+        return name.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
