@@ -18,9 +18,37 @@ class Batch(NamedTuple):
 
 
 class TokenSource(Protocol):
-    """A stream of training sequences in a fixed order, and a fixed held-out set."""
+    """Training sequences in a fixed order, and a fixed held-out set."""
 
     @property
-    def vocab_size(self) -> int: ...  # noqa: D102
+    def vocab_size(self) -> int:
+        """V: every token is below it."""
+
     @property
-    def context(self) -> int: ...  # noqa: D102
+    def context(self) -> int:
+        """T: tokens a sequence is asked to predict."""
+
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        """What each tag means; () where tokens carry none."""
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """UTF-8 bytes per held-out token, for bits per byte; None where meaningless."""
+
+    @property
+    def n_train_sequences(self) -> int | None:
+        """Sequences of one epoch; None for an endless source."""
+
+    @property
+    def n_heldout_sequences(self) -> int | None:
+        """Held-out sequences there are; None for any number."""
+
+    def train_batch(self, first: int, count: int) -> Batch:
+        """Sequences number first .. first + count - 1 of the training order."""
+
+    def heldout_batch(self, first: int, count: int) -> Batch:
+        """Held-out sequences first .. first + count - 1. Raises InputError past the end."""
+
+    def describe(self) -> dict[str, object]:
+        """What decides the data, for the header of a run log."""
