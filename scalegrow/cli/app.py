@@ -161,7 +161,7 @@ def train(
     tokenizer: Annotated[str | None, typer.Option(help="bytes, bpe:V, or a tokenizer.json.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of a sequence.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate at muP's base width.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="Initial std = fan_in^-gamma: 0.5 standard, 1 small.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="std = fan_in^-gamma: 0.5 standard, 1 small.")] = None,
     parametrisation: Annotated[str | None, typer.Option(help="mup or standard.")] = None,
     schedule: Annotated[str | None, typer.Option(help="wsd, cosine or constant.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first weights and of dropout.")] = None,

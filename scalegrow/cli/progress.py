@@ -40,9 +40,8 @@ class Progress:
                 description=f"{stage.name}  loss {record['loss']:.4f}  {rate}",
             )
         elif "heldout_loss" in record and not self._bar:
-            self._console.print(
-                f"{stage.name}: step {record['step']} of {stage.end}, held-out loss {record['heldout_loss']:.4f}  {rate}"
-            )
+            where = f"{stage.name}: step {record['step']} of {stage.end}"
+            self._console.print(f"{where}, held-out loss {record['heldout_loss']:.4f}  {rate}")
 
     def end(self, stage: Any, status: str) -> None:
         """Put the bar away."""

@@ -9,6 +9,7 @@ from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.runs.log import read_records
 from scalegrow.runs.recipe import Recipe, parse_setting, read_recipe
+from scalegrow.shape import ModelShape
 from scalegrow.units import format_count, format_flops
 
 
@@ -33,6 +34,10 @@ def recipe_from(file: Path | None, dials: dict[str, Any], settings: list[str]) -
         recipe = Recipe(**given)
     else:
         raise InputError("how large? give --size, such as --size 100k, or --config FILE.")
+    if Path(recipe.tokenizer).is_file() and recipe.vocab_size is None:
+        from scalegrow.train.tokenizer import make_tokenizer
+
+        recipe = replace(recipe, vocab_size=make_tokenizer(recipe.tokenizer, ()).vocab_size)
     return replace(recipe, settings={**recipe.settings, **dict(map(parse_setting, settings))})
 
 
@@ -58,15 +63,16 @@ def default_name(recipe: Recipe, config: RunConfig) -> str:
 def describe(config: RunConfig, out: Path) -> None:
     """The plan, on stderr."""
     shape = config.model.shape
-    if isinstance(config.model, Decoder):
+    if isinstance(shape, ModelShape):
         form = f"{shape.d_model} wide, {shape.n_layers} deep, {shape.n_heads} heads of {shape.head_dim}"
     else:
-        form = f"{config.model.shape.width} wide, {config.model.shape.depth} hidden layers"
+        form = f"{shape.width} wide, {shape.depth} hidden layers"
     budgets = ", ".join(
         f"{budget} = {format_count(config.steps(budget) * config.tokens_per_step)} in {config.steps(budget)} steps"
         for budget in config.budgets
     )
-    note(f"{format_count(shape.n_params)} parameters ({form}), {config.parametrisation.kind}, lr {config.optimiser.lr:g}")
+    scheme, lr = config.parametrisation.kind, config.optimiser.lr
+    note(f"{format_count(shape.n_params)} parameters ({form}), {scheme}, lr {lr:g}")
     note(f"{budgets}; {config.tokens_per_step} tokens a step, {config.schedule.kind}, data {config.data.source}")
     note(f"into {out}")
 
@@ -97,7 +103,9 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     finals = [(stage, _last_evaluation(out / stage.name / "log.jsonl")) for stage in planned]
     if as_json:
         stages = [{"stage": stage.name, "annealed": stage.annealed, **record} for stage, record in finals]
-        print_json({"schema": "scalegrow-train/1", "folder": str(out), "config": config.to_dict(), "stages": stages})
+        print_json(
+            {"schema": "scalegrow-train/1", "folder": str(out), "config": config.to_dict(), "stages": stages}
+        )
     else:
         show(config, out, finals)
 

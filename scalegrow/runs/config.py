@@ -117,7 +117,9 @@ class Optimiser:
     def __post_init__(self) -> None:
         _require(0 < self.lr < math.inf, "optimiser.lr", self.lr, "a number above 0, such as 0.01")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"optimiser.{name}", getattr(self, name), "below 1, such as 0.9")
+            _require(
+                0 <= getattr(self, name) < 1, f"optimiser.{name}", getattr(self, name), "below 1, such as 0.9"
+            )
         for name in ("eps", "weight_decay", "clip"):
             _require(0 <= getattr(self, name) < math.inf, f"optimiser.{name}", getattr(self, name), "0 or above")
 
@@ -155,7 +157,7 @@ class Data:
     tokenizer: str = "bpe:1024"
     column: str | None = None
     revision: str | None = None
-    validation_fraction: float = 0.01
+    validation_fraction: float = 0.05
     language_seed: int = 0
 
 

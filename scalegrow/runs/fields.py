@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
-    """An instance of a dataclass from nested mappings. Raises InputError that names the field and what it wants."""
+    """A dataclass from nested mappings. Raises InputError that names the field and what it wants."""
     if not isinstance(data, Mapping):
         raise InputError(f"{where} = {data!r} is not a table of settings.")
     hints = get_type_hints(cls)
@@ -42,7 +42,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where} = {value!r} is unknown: choose {' or '.join(map(str, arguments))}.")
         return value
     if dataclasses.is_dataclass(kind):
-        return build(kind, value, where)  # type: ignore[type-var]
+        return build(kind, value, where)  # type: ignore[arg-type]
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

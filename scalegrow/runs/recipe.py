@@ -26,8 +26,8 @@ NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
 class Recipe:
     """What a person says of a run; the rest follows from the size.
 
-    size is N as people write it. kind is decoder or network. settings are dotted names of RunConfig with their
-    values, set last: {"optimiser.lr": 0.02}.
+    size is N as people write it. kind is decoder or network. vocab_size is needed only for a tokenizer.json.
+    settings are dotted names of RunConfig with their values, set last: {"optimiser.lr": 0.02}.
     """
 
     size: str
@@ -36,6 +36,7 @@ class Recipe:
     data: str | None = None
     tokenizer: str = "bpe:1024"
     context: int | None = None
+    vocab_size: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> RunConfig:
@@ -59,7 +60,7 @@ class Recipe:
         return RunConfig.from_dict(plain)
 
     def _decoder(self, n_params: float, source: str) -> Decoder:
-        vocab = STORIES_VOCAB if source == "stories" else vocabulary(self.tokenizer)
+        vocab = self.vocab_size or (STORIES_VOCAB if source == "stories" else vocabulary(self.tokenizer))
         context = self.context or next(length for start, length in reversed(CONTEXTS) if n_params >= start)
         return Decoder(replace(decoder_shape(n_params, vocab), context=context))
 
@@ -88,17 +89,12 @@ def tokens_per_step(n_params: float) -> int:
 
 
 def vocabulary(tokenizer: str) -> int:
-    """V of a tokenizer: bytes, bpe:V, or a tokenizer.json, whose tokens are counted when the text is packed."""
+    """V of a tokenizer: bytes or bpe:V. Raises InputError on others, whose V only their file tells."""
     if tokenizer == "bytes":
         return BYTES_VOCAB
     kind, _, size = tokenizer.partition(":")
     if kind == "bpe" and size.isdigit() and int(size) > BYTES_VOCAB - 1:
         return int(size)
-    path = Path(tokenizer)
-    if path.is_file():
-        from scalegrow.train.tokenizer import tokenizer_for
-
-        return tokenizer_for(tokenizer).vocab_size
     raise InputError(f"tokenizer {tokenizer!r} is unknown: write bytes, bpe:1024 or the path of a tokenizer.json.")
 
 

@@ -113,7 +113,9 @@ def mlp_parameters(shape: MLPShape) -> dict[str, Parameter]:
 
 def matmul_weights(parameters: dict[str, Parameter], tied: bool) -> int:
     """Weights that multiply for every token: hidden and head matrices, a tied table once for the head."""
-    head = sum(spec.n_elements for name, spec in parameters.items() if tied and name.endswith("embed_tokens.weight"))
+    head = sum(
+        spec.n_elements for name, spec in parameters.items() if tied and name.endswith("embed_tokens.weight")
+    )
     return head + sum(spec.n_elements for spec in parameters.values() if spec.kind in ("hidden", "head"))
 
 

@@ -71,7 +71,7 @@ class Ranks:
         made = dict(parts)  # a chunk that was run twice to keep step counts
         first = next(iter(made.values()))
         fields = [getattr(first, name) for name in ("loss", "count", "surprise")]
-        filled = []
+        filled: list[Any] = []
         for name, example in zip(("loss", "count", "surprise"), fields, strict=True):
             if example is None:
                 filled.append(None)
@@ -97,7 +97,7 @@ class Ranks:
 
 
 def start_ranks(device: str | None = None, sharding: str | None = None) -> Ranks:
-    """The ranks torchrun's environment describes; one process without it. Raises InputError on what is not there."""
+    """The ranks of torchrun's environment; one process without it. Raises InputError on what is not there."""
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen not in ("cpu", "cuda"):
@@ -122,7 +122,7 @@ def whole(tensor: Tensor) -> Tensor:
     return full.detach().cpu()
 
 
-def fill(target: Tensor, full: Tensor) -> None:
+def fill(target: Any, full: Tensor) -> None:
     """Copy a full tensor into a whole or sharded one, in place."""
     with torch.no_grad():
         if hasattr(target, "device_mesh"):

@@ -87,4 +87,3 @@ def _fan_in(spec: Parameter, config: RunConfig) -> float:
 def seed_of(seed: int, name: str) -> int:
     """A 63-bit seed of (seed, name), the same in every process and version."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little") >> 1
-

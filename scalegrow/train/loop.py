@@ -163,7 +163,7 @@ def _step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, t
     with autocast(run):
         loss = run.task.loss(state.forward, batch, ranks.device)
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     limit = config.optimiser.clip or math.inf
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), limit)
     set_rate(state.optimiser, relative)

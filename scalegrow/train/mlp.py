@@ -5,6 +5,7 @@ Symbols: x inputs, y target, sigma the noise's std, M the teacher's units.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,15 +26,13 @@ BLOCK = 2048
 
 
 class DenseNetwork(nn.Module):
-    """inputs [B, n_inputs] -> outputs [B, n_outputs]: `depth` hidden ReLU layers, the last layer times a multiplier."""
+    """[B, n_inputs] -> [B, n_outputs]: `depth` hidden ReLU layers, and a last one whose input has a multiplier."""
 
     def __init__(self, shape: MLPShape, output_multiplier: float) -> None:
         super().__init__()
         self.output_multiplier = output_multiplier
         widths = (shape.n_inputs, *[shape.width] * shape.depth, shape.n_outputs)
-        self.layers = nn.ModuleList(
-            nn.Linear(into, out, bias=shape.biases) for into, out in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(into, out, bias=shape.biases) for into, out in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """The prediction."""
@@ -54,7 +53,7 @@ def build_network(config: RunConfig, device: str | torch.device = "cpu") -> Dens
 
 @dataclass(frozen=True)
 class Regression:
-    """y = f(x) + noise, f a fixed wide random ReLU network, x standard normal; the least mean square error is sigma^2.
+    """y = f(x) + noise, f a fixed random ReLU network, x standard normal; the least mean square error is sigma^2.
 
     f(x) = sum_m c_m relu(w_m . x + b_m), scaled to variance 1, w_m on the sphere, c_m ~ m^-1: a few directions
     matter much and a thousand a little, so the error falls slowly with width and samples. Samples are a pure
@@ -116,4 +115,4 @@ def _teacher(n_inputs: int, n_outputs: int, seed: int) -> tuple[Floats, Floats, 
     signs = rng.choice(np.array((-1, 1), dtype=np.float32), size=(TEACHER_UNITS, n_outputs))
     outputs = signs / np.arange(1, TEACHER_UNITS + 1, dtype=np.float32)[:, None]
     raw = np.maximum(rng.standard_normal((1 << 16, n_inputs), dtype=np.float32) @ weights + shifts, 0) @ outputs
-    return weights, shifts, outputs, raw.mean(0), raw.std(0)
+    return weights, shifts, np.asarray(outputs, dtype=np.float32), raw.mean(0), raw.std(0)

@@ -3,15 +3,13 @@
 Every choice of the architecture is a field of ModelShape or Decoder; every multiplier a number in the config.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.shape import ModelShape
-from scalegrow.train.axes import decoder_parameters, layer_parameters
+from scalegrow.train.axes import decoder_parameters
 from scalegrow.train.init import initialise
 from scalegrow.train.mup import Multipliers, multipliers
 
@@ -25,34 +23,46 @@ class Transformer(nn.Module):
         super().__init__()
         shape = config.shape
         self.config, self.scale = config, scale
-        self.model = nn.Module()
-        self.model.embed_tokens = nn.Embedding(shape.vocab_size, shape.d_model)
-        if shape.positions == "learned":
-            self.model.embed_positions = nn.Embedding(shape.context, shape.d_model)
-        else:
-            self.register_buffer("rotation", rotation(shape, config.rope_theta), persistent=False)
-        self.model.layers = nn.ModuleList(Block(config, scale) for _ in range(shape.n_layers))
-        self.model.norm = Norm(shape, config.norm_eps)
-        if not shape.tied:
-            self.lm_head = nn.Linear(shape.d_model, shape.vocab_size, bias=False)
+        self.model = Stack(config, scale)
+        self.lm_head = None if shape.tied else nn.Linear(shape.d_model, shape.vocab_size, bias=False)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of the next token at every position."""
-        shape = self.config.shape
+        x_BTD = scaled(self.model(tokens_BT), self.scale.logits)
+        return F.linear(x_BTD, (self.lm_head or self.model.embed_tokens).weight)
+
+
+class Stack(nn.Module):
+    """Embedding, blocks and the final norm: tokens [B, T] -> [B, T, D]."""
+
+    rotation: Tensor
+
+    def __init__(self, config: Decoder, scale: Multipliers) -> None:
+        super().__init__()
+        shape = config.shape
+        self.config, self.scale = config, scale
+        self.embed_tokens = nn.Embedding(shape.vocab_size, shape.d_model)
+        learned = shape.positions == "learned"
+        self.embed_positions = nn.Embedding(shape.context, shape.d_model) if learned else None
+        if not learned:
+            self.register_buffer("rotation", rotation(shape, config.rope_theta), persistent=False)
+        self.layers = nn.ModuleList(Block(config, scale) for _ in range(shape.n_layers))
+        self.norm = Norm(shape, config.norm_eps)
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """What the head reads."""
         T = tokens_BT.shape[1]
-        x_BTD = self.model.embed_tokens(tokens_BT)
-        if shape.positions == "learned":
-            x_BTD = x_BTD + self.model.embed_positions.weight[:T]
-            turns = None
-        else:
+        x_BTD = self.embed_tokens(tokens_BT)
+        turns = None
+        if self.embed_positions is None:
             turns = self.rotation[:, :T]
+        else:
+            x_BTD = x_BTD + self.embed_positions.weight[:T]
         x_BTD = scaled(x_BTD, self.scale.embedding)
         x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
-        for block in self.model.layers:
+        for block in self.layers:
             x_BTD = block(x_BTD, turns)
-        x_BTD = scaled(self.model.norm(x_BTD), self.scale.logits)
-        head = self.model.embed_tokens if shape.tied else self.lm_head
-        return F.linear(x_BTD, head.weight)
+        return self.norm(x_BTD)
 
 
 class Block(nn.Module):
@@ -83,28 +93,30 @@ class Attention(nn.Module):
         super().__init__()
         self.shape, self.scale, self.dropout = shape, scale, dropout
         queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-        for name, width in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys), ("gate_proj", shape.gate_width)):
-            if width:
-                setattr(self, name, nn.Linear(shape.d_model, width, bias=shape.biases))
+        self.q_proj = nn.Linear(shape.d_model, queries, bias=shape.biases)
+        self.k_proj = nn.Linear(shape.d_model, keys, bias=shape.biases)
+        self.v_proj = nn.Linear(shape.d_model, keys, bias=shape.biases)
+        gated = shape.gate != "none"
+        self.gate_proj = nn.Linear(shape.d_model, shape.gate_width, bias=shape.biases) if gated else None
         self.o_proj = nn.Linear(queries, shape.d_model, bias=shape.biases)
-        if shape.qk_norm:
-            self.q_norm, self.k_norm = Gain(shape.head_dim), Gain(shape.head_dim)
+        self.q_norm = Gain(shape.head_dim) if shape.qk_norm else None
+        self.k_norm = Gain(shape.head_dim) if shape.qk_norm else None
 
     def forward(self, x_BTD: Tensor, turns: Tensor | None) -> Tensor:
         """Attention's write [B, T, D]."""
         shape = self.shape
         H, G, K = shape.n_heads, shape.n_kv_heads, shape.head_dim
-        maps = [self.q_proj, self.k_proj, self.v_proj] + ([self.gate_proj] if shape.gate_width else [])
+        maps = [self.q_proj, self.k_proj, self.v_proj] + ([self.gate_proj] if self.gate_proj else [])
         joined = together(x_BTD, maps)
-        q_k, v, gate = joined.split(((H + G) * K, G * K, shape.gate_width), dim=-1)
-        q_k = q_k.unflatten(-1, (H + G, K))
-        if shape.qk_norm:
+        q_k, v, gate = torch.split(joined, [(H + G) * K, G * K, shape.gate_width], dim=-1)
+        q_k = q_k.reshape(*q_k.shape[:2], H + G, K)
+        if self.q_norm and self.k_norm:
             gain = torch.cat((self.q_norm.weight.expand(H, K), self.k_norm.weight.expand(G, K)))
             q_k = F.rms_norm(q_k, (K,), eps=QK_NORM_EPS) * gain
         if turns is not None:
             q_k = turn(q_k, turns)
-        q_BHTK, k_BGTK = q_k.transpose(1, 2).split((H, G), dim=1)
-        v_BGTK = v.unflatten(-1, (G, K)).transpose(1, 2)
+        q_BHTK, k_BGTK = torch.split(q_k.transpose(1, 2), [H, G], dim=1)
+        v_BGTK = v.reshape(*v.shape[:2], G, K).transpose(1, 2)
         y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGTK,
@@ -128,14 +140,14 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.gated = shape.mlp == "swiglu"
-        for name in ("gate_proj", "up_proj") if self.gated else ("up_proj",):
-            setattr(self, name, nn.Linear(shape.d_model, shape.d_ff, bias=shape.biases))
+        gated = shape.mlp == "swiglu"
+        self.gate_proj = nn.Linear(shape.d_model, shape.d_ff, bias=shape.biases) if gated else None
+        self.up_proj = nn.Linear(shape.d_model, shape.d_ff, bias=shape.biases)
         self.down_proj = nn.Linear(shape.d_ff, shape.d_model, bias=shape.biases)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """The network's write [B, T, D]."""
-        if not self.gated:
+        if self.gate_proj is None:
             return self.down_proj(F.gelu(self.up_proj(x_BTD)))
         gate, up = together(x_BTD, [self.gate_proj, self.up_proj]).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)
@@ -178,7 +190,7 @@ def scaled(x: Tensor, by: float) -> Tensor:
 
 
 def rotation(shape: ModelShape, theta: float) -> Tensor:
-    """[2, T, 1, K]: cosines and sines of t theta^(-2i/K), each pair's angle twice (Su et al. 2021, as in Llama)."""
+    """[2, T, 1, K]: cosines and sines of t theta^(-2i/K), each pair's angle twice (Su et al. 2021; Llama)."""
     pairs = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
     angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), theta**-pairs).repeat(1, 2)
     return torch.stack((angles.cos(), angles.sin()))[:, :, None].float()

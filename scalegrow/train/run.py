@@ -97,7 +97,7 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _claimed(folder: Path, config: RunConfig, ranks: Ranks) -> Iterator[None]:
-    """Hold a folder for this run alone. Raises InputError if another process trains there or it holds another run."""
+    """Hold a folder for this run alone. Raises InputError if another process or another run holds it."""
     if not ranks.writes:
         ranks.barrier()
         yield
@@ -107,7 +107,9 @@ def _claimed(folder: Path, config: RunConfig, ranks: Ranks) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"another process is training in {folder}: wait for it, or choose another --out.") from None
+            raise InputError(
+                f"another process is training in {folder}: wait for it, or choose another --out."
+            ) from None
         _keep_config(folder / CONFIG, config)
         ranks.barrier()
         yield
@@ -119,9 +121,8 @@ def _keep_config(path: Path, config: RunConfig) -> None:
     if path.exists():
         there = json.loads(path.read_text())
         if different := sorted(_differences(there, wanted)):
-            raise InputError(
-                f"{path.parent} holds another run (it differs in {', '.join(different[:3])}): choose another --out."
-            )
+            names = ", ".join(different[:3])
+            raise InputError(f"{path.parent} holds another run (it differs in {names}): choose another --out.")
         return
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(wanted, indent=1))

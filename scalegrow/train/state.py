@@ -42,7 +42,7 @@ class TrainState:
 
 
 def save(state: TrainState, folder: Path, facts: dict[str, Any], ranks: Ranks) -> Path:
-    """Write folder/step_N atomically; every rank must call it. `facts` go into state.json. The checkpoint's path."""
+    """Write folder/step_N atomically, `facts` into its state.json; its path. Every rank must call it."""
     target = folder / f"step_{state.step:08d}"
     weights, moments = tensors_of(state)
     if ranks.writes and not target.exists():
@@ -70,7 +70,7 @@ def save(state: TrainState, folder: Path, facts: dict[str, Any], ranks: Ranks) -
 
 
 def load(state: TrainState, checkpoint: Path) -> dict[str, Any]:
-    """Fill a state from a checkpoint, in place; its state.json. Raises InputError on what is broken or does not fit."""
+    """Fill a state from a checkpoint; its state.json. Raises InputError on what is broken or does not fit."""
     facts = read_facts(checkpoint)
     tensors = {name: _read(checkpoint / name, facts["sha256"][name]) for name in (MODEL, OPTIMISER)}
     weights, moments = tensors[MODEL], tensors[OPTIMISER]
@@ -91,7 +91,8 @@ def load(state: TrainState, checkpoint: Path) -> dict[str, Any]:
 
 def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights by name, and moments as exp_avg.<name> and exp_avg_sq.<name>, whole and on the CPU."""
-    weights, moments = {}, {}
+    weights: dict[str, Tensor] = {}
+    moments: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
         weights[name] = whole(parameter).contiguous()
         slots = state.optimiser.state.get(parameter, {})
@@ -134,7 +135,9 @@ def _read(path: Path, sha256: str) -> dict[str, Tensor]:
             raise InputError(f"{path} was changed since it was written: remove this checkpoint and resume.")
         return load_file(path)
     except (OSError, SafetensorError):
-        raise InputError(f"{path} cannot be read: remove this checkpoint and resume from the one before.") from None
+        raise InputError(
+            f"{path} cannot be read: remove this checkpoint and resume from the one before."
+        ) from None
 
 
 def _sync(path: Path) -> None:

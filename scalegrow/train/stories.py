@@ -58,7 +58,9 @@ class Grammar:
 
     def __post_init__(self) -> None:
         if len(self.shares) != 5 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-9:
-            raise InputError(f"shares {self.shares} of the five sentences must be above 0 and sum to 1: mend them.")
+            raise InputError(
+                f"shares {self.shares} of the five sentences must be above 0 and sum to 1: mend them."
+            )
         if not 1 <= self.n_facts <= len(WORDS) ** 3 // 2:
             raise InputError(f"{self.n_facts} facts: give 1 to {len(WORDS) ** 3 // 2}, half of all triples.")
         if not (self.exponent > 0 and self.shift >= 0 and self.name_exponent >= 0):
@@ -97,7 +99,7 @@ def zipf(n: int, exponent: float, shift: float = 0.0) -> Floats:
 def _total(groups: Ints, p: Floats) -> Floats:
     """For each member the total p of its group."""
     _, index = np.unique(groups, return_inverse=True)
-    return np.bincount(index, weights=p)[index]
+    return np.asarray(np.bincount(index, weights=p)[index], dtype=np.float64)
 
 
 class Draws(NamedTuple):

@@ -187,7 +187,7 @@ class RegressionTask:
 
 
 def task_for(config: RunConfig, cache: Path) -> Task:
-    """The task a config names. Text is packed into `cache` on first use. Raises InputError where parts do not fit."""
+    """The task a config names; text is packed into `cache` first. Raises InputError on what does not fit."""
     if isinstance(config.model, Network):
         if config.data.source != "regression":
             raise InputError(f"a dense network learns 'regression', not {config.data.source!r}: set data.source.")
