@@ -201,3 +201,15 @@ def train(
     settings = [f"{name}={value}" for name, value in named.items() if value is not None] + (set_ or [])
     place = Place(out, cache, device, sharding, threads, tuple(track or ()))
     run(recipe_from(config, dials, settings), place, dry=dry_run, as_json=json)
+
+
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="Folder of one run, or of many.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write it: .parquet, .csv or .jsonl.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a run table of the logs below a folder."""
+    from scalegrow.cli.collect import run
+
+    run(folder, out, as_json=json)

@@ -56,18 +56,21 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """A run table from CSV, Parquet or JSON lines: checked, typed, absent columns filled.
+    """A run table from CSV, Parquet or JSON lines, or a folder of run logs: checked, typed, absent columns filled.
 
     Columns beyond COLUMNS are kept as they are. Raises InputError on anything that could not be
     fitted honestly: missing columns, no rows, NaN or non-positive numbers, inconsistent growth.
     """
+    if path.is_dir():
+        from scalegrow.runs.collect import collect  # which needs the alphabet above
+
+        return collect(path)
     return checked(_read(path), str(path))
 
 
 def _read(path: Path) -> pl.DataFrame:
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "not there"
-        raise InputError(f"{path} is {what}: give a .csv, .parquet or .jsonl run table.")
+        raise InputError(f"{path} is not there: give a .csv, .parquet or .jsonl run table, or a folder of logs.")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path} is not a run table: give a {', '.join(READERS)} file.")

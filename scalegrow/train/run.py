@@ -76,6 +76,7 @@ def header(config: RunConfig, task: Task) -> dict[str, Any]:
         "config": config.to_dict(),
         "counts": counts,
         "data": task.describe(),
+        "tags": list(task.groups),
         "multipliers": vars(multipliers(config)),
         "scales": {name: vars(scales(spec, config)) for name, spec in task.parameters().items()},
         "versions": versions(),

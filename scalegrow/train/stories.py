@@ -33,7 +33,7 @@ TAGS = ("trivial", "choice", "knowledge", "tracking", "composition")
 TRIVIAL, CHOICE, KNOWLEDGE, TRACKING, COMPOSITION = range(5)
 VOCAB = 256
 DOCUMENT, STOP, GOES, TO, TAKES, THE, WHERE, IS, ASK, HOME, NOWHERE = range(11)
-PERSONS, OBJECTS, PLACES, WORDS = range(16, 32), range(32, 48), range(48, 80), range(80, 256)
+PERSONS, OBJECTS, PLACES, WORDS = range(16, 22), range(32, 38), range(48, 80), range(80, 256)
 FACT, MOVE, TAKE, WHERE_PERSON, WHERE_OBJECT = range(5)
 LENGTHS = np.array((5, 5, 5, 6, 7))
 LONGEST = int(LENGTHS.max())
@@ -49,11 +49,11 @@ class Grammar:
     seed decides which triple means what.
     """
 
-    shares: tuple[float, float, float, float, float] = (0.70, 0.12, 0.08, 0.05, 0.05)
+    shares: tuple[float, float, float, float, float] = (0.60, 0.18, 0.10, 0.06, 0.06)
     n_facts: int = 1 << 17
     exponent: float = 0.5
     shift: float = 8.0
-    name_exponent: float = 1.0
+    name_exponent: float = 1.5
     seed: int = 0
 
     def __post_init__(self) -> None:

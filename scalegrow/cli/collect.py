@@ -1,0 +1,65 @@
+"""`scalegrow collect`: run logs into a run table."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from scalegrow.cli.render import console, print_json, table
+from scalegrow.errors import InputError
+from scalegrow.runs.collect import collect
+from scalegrow.units import format_count
+
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
+    ".parquet": lambda frame, path: frame.write_parquet(path),
+    ".csv": lambda frame, path: frame.write_csv(path),
+    ".jsonl": lambda frame, path: frame.write_ndjson(path),
+}
+SHOWN = 40
+
+
+def run(folder: Path, out: Path | None, *, as_json: bool) -> None:
+    """Collect, write where asked, and show."""
+    if out and out.suffix not in WRITERS:
+        raise InputError(f"{out} has no known ending: write to {', '.join(WRITERS)}.")
+    found = collect(folder)
+    if out:
+        write(found, out)
+    if as_json:
+        print_json({"schema": "scalegrow-collect/1", "out": str(out) if out else None, "rows": found.to_dicts()})
+        return
+    show(found)
+    if out:
+        console().print(f"\n{found.height} rows written to {out}")
+
+
+def write(frame: pl.DataFrame, out: Path) -> None:
+    """Write beside the target, then rename."""
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[out.suffix](frame, partial)
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def show(found: pl.DataFrame) -> None:
+    """The final, annealed losses; mid-run ones are counted."""
+    finals = found.filter(pl.col("annealed").fill_null(True)).sort("n_params", "tokens")
+    rows = [
+        (
+            str(row["run"]),
+            str(row["operator"]),
+            format_count(row["n_params"]),
+            format_count(row["tokens"]),
+            f"{row['loss']:.4f}",
+        )
+        for row in finals.head(SHOWN).iter_rows(named=True)
+    ]
+    console().print(table(("run", "operator", "parameters", "tokens", "loss, nats"), rows))
+    hidden = f" ({finals.height - SHOWN} not shown)" if finals.height > SHOWN else ""
+    mid_run = found.height - finals.height
+    console().print(f"\n{found['run'].n_unique()} runs, {finals.height} final losses{hidden}, {mid_run} mid-run")
