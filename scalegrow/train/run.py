@@ -108,9 +108,7 @@ def _claimed(folder: Path, config: RunConfig, ranks: Ranks) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(
-                f"another process is training in {folder}: wait for it, or choose another --out."
-            ) from None
+            raise InputError(f"another process trains in {folder}: wait, or choose another --out.") from None
         _keep_config(folder / CONFIG, config)
         ranks.barrier()
         yield

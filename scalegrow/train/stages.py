@@ -43,10 +43,18 @@ def stages(config: RunConfig) -> list[Stage]:
     if config.schedule.kind == "constant":
         return [trunk]
     branches = [
-        Stage(_name(budget), starts[budget], end, end, "trunk", frozenset({end}), frozenset({end}))
+        Stage(
+            _name(budget),
+            starts[budget],
+            end,
+            end,
+            "trunk" if starts[budget] else None,
+            frozenset({end}),
+            frozenset({end}),
+        )
         for budget, end in ends.items()
     ]
-    return [trunk, *branches]
+    return [trunk, *branches] if trunk.end else branches
 
 
 def _from_first_weights(config: RunConfig, name: str, end: int, horizon: int | None, keep: Iterable[int]) -> Stage:
