@@ -71,14 +71,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_ranks_train_as_one_process(alone: Path, tmp_path: Path, sharding: str) -> None:
-    """Same losses and weights within float error: only the order of sums differs."""
+    """Same losses and weights within float error: only the order of sums differs, which steps then amplify."""
     run_ranks(tmp_path, CONFIG, sharding, 29611 + len(sharding))
     for stage in ("trunk", "1920_tokens", "3840_tokens"):
         one, other = records_of(alone, stage), records_of(tmp_path, stage)
         assert len(one) == len(other)
         for mine, theirs in zip(one, other, strict=True):
             for key in {"loss", "heldout_loss", "excess_se", "gradient_norm", "parameter_norm"} & mine.keys():
-                assert theirs[key] == pytest.approx(mine[key], rel=2e-4), (stage, mine["step"], key)
+                float_error = 1e-5 if mine["step"] < 10 else 2e-3
+                assert theirs[key] == pytest.approx(mine[key], rel=float_error), (stage, mine["step"], key)
         weights, others = weights_of(alone, stage), weights_of(tmp_path, stage)
         assert weights.keys() == others.keys()
         for name in (name for name in weights if not name.startswith("exp_avg")):

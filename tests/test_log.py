@@ -93,7 +93,7 @@ def test_a_folder_of_logs_is_a_run_table(tmp_path: Path) -> None:
     from scalegrow.laws import form_named
 
     observations = Observations.from_table(finals, form_named("chinchilla", []))
-    assert len(set(observations.group)) == 2, "branches of one trunk are one independent run"
+    assert len(set(observations.run.tolist())) == 2, "branches of one trunk are one independent run"
 
 
 def test_logs_of_other_trainers_need_a_row_alone(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def _chunks(
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """No dropout and no gradients; training mode is restored."""
+    """No dropout and no gradients; training mode is restored, and what FSDP2 gathered is sharded again."""
     was_training = model.training
     model.eval()
     try:
@@ -87,3 +87,5 @@ def inference(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+        if hasattr(model, "reshard"):
+            model.reshard()

@@ -95,8 +95,9 @@ def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]
     moments: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
         weights[name] = whole(parameter).contiguous()
-        slots = state.optimiser.state.get(parameter, {})
-        moments |= {f"{moment}.{name}": whole(slots[moment]).contiguous() for moment in MOMENTS if moment in slots}
+        if state.optimiser.state:
+            slots = state.optimiser.state[parameter]
+            moments |= {f"{moment}.{name}": whole(slots[moment]).contiguous() for moment in MOMENTS}
     return weights, moments
 
 
