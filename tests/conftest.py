@@ -1,5 +1,10 @@
 """What several test files start from."""
 
+import os
+
+# Before torch is imported: many short runs, often beside other work, each on one thread, as their children.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 
 from scalegrow.laws.fitted import Fit

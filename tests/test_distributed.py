@@ -22,7 +22,6 @@ WORKER = """
 import json, sys
 from pathlib import Path
 import torch
-torch.set_num_threads(1)
 from scalegrow.runs.config import RunConfig
 from scalegrow.train.distributed import start_ranks
 from scalegrow.train.run import train
@@ -42,7 +41,7 @@ CONFIG = tiny_config(optimiser=Optimiser(weight_decay=0.1), checkpoint_seconds=1
 
 def run_ranks(folder: Path, config: RunConfig, sharding: str, port: int, stop: int = 0) -> list[int]:
     """Two ranks; their exit codes."""
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     arguments = [sys.executable, "-c", WORKER, json.dumps(config.to_dict()), str(folder), sharding, str(stop)]
     processes = [
         subprocess.Popen(
@@ -62,10 +61,7 @@ def run_ranks(folder: Path, config: RunConfig, sharding: str, port: int, stop: i
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     train(CONFIG, folder)
-    torch.set_num_threads(before)
     return folder
 
 

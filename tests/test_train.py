@@ -1,12 +1,10 @@
 """Training end to end: one golden step, bitwise resume after any kill, branches, divergence, held-out losses."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -347,14 +345,3 @@ def test_a_decoder_cannot_read_more_tokens_than_it_knows(tmp_path: Path) -> None
         task_for(tiny_config(data=Data("regression")), tmp_path)
     with pytest.raises(InputError, match="regression"):
         task_for(tiny_network(data=Data("stories")), tmp_path)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Many short runs share the machine: one thread each, the same in this process and its children."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    yield
-    torch.set_num_threads(before)
-    del os.environ["OMP_NUM_THREADS"]

@@ -43,6 +43,8 @@ def recipe_from(file: Path | None, dials: dict[str, Any], settings: list[str]) -
 
 def run(recipe: Recipe, place: Place, *, dry: bool, as_json: bool) -> None:
     """Train, or with dry only say what would be trained."""
+    if place.threads is not None and place.threads < 1:
+        raise InputError(f"{place.threads} threads compute nothing: give --threads 1 or more.")
     config = recipe.config()
     out = place.out or Path("runs") / default_name(recipe, config)
     describe(config, out)
@@ -89,7 +91,7 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     from scalegrow.train.run import train
     from scalegrow.train.trackers import tracker
 
-    if place.threads:
+    if place.threads is not None:
         torch.set_num_threads(place.threads)
     ranks = start_ranks(place.device, place.sharding)
     watchers = (Progress(), *(tracker(name, out) for name in place.trackers)) if ranks.writes else ()

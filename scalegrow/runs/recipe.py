@@ -17,7 +17,7 @@ from scalegrow.units import format_count, parse_count
 
 STORIES_VOCAB, BYTES_VOCAB = 256, 257
 STEPS_AT_20_TPP = 1000  # below about 500 steps a run is limited by its steps, not by its tokens
-FEWEST_TOKENS, MOST_TOKENS = 512, 1 << 21  # of a step
+FEWEST_TOKENS, FEWEST_SAMPLES, MOST = 512, 16, 1 << 21  # of a step
 CONTEXTS = ((0.0, 128), (1e6, 256), (1e7, 512), (1e8, 1024), (1e9, 2048))  # from this size
 NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
 
@@ -47,8 +47,8 @@ class Recipe:
         decoder = self.kind == "decoder"
         source = self.data or ("stories" if decoder else "regression")
         model = self._decoder(n_params, source) if decoder else Network(network_shape(n_params))
-        tokens = tokens_per_step(model.shape.n_params)
-        batch = max(tokens // model.shape.context, 1) if isinstance(model, Decoder) else tokens
+        items = per_step(model.shape.n_params, FEWEST_TOKENS if decoder else FEWEST_SAMPLES)
+        batch = max(items // model.shape.context, 1) if isinstance(model, Decoder) else items
         plain: dict[str, Any] = {
             "model": asdict(model),
             "budgets": list(self.budgets),
@@ -61,7 +61,8 @@ class Recipe:
 
     def _decoder(self, n_params: float, source: str) -> Decoder:
         vocab = self.vocab_size or (STORIES_VOCAB if source == "stories" else vocabulary(self.tokenizer))
-        context = self.context or next(length for start, length in reversed(CONTEXTS) if n_params >= start)
+        usual = next(length for start, length in reversed(CONTEXTS) if n_params >= start)
+        context = usual if self.context is None else self.context
         return Decoder(replace(decoder_shape(n_params, vocab), context=context))
 
 
@@ -82,10 +83,10 @@ def network_shape(n_params: float) -> MLPShape:
     return MLPShape(round(width), NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
 
 
-def tokens_per_step(n_params: float) -> int:
-    """The power of two nearest to 20 N / 1000: a run of 20 tokens per parameter makes about 1000 steps."""
+def per_step(n_params: float, fewest: int) -> int:
+    """Tokens (or samples) a step: the power of two nearest to 20 N / 1000, so that 20 tpp take about 1000 steps."""
     wanted = 20 * n_params / STEPS_AT_20_TPP
-    return int(min(max(2 ** round(math.log2(wanted)), FEWEST_TOKENS), MOST_TOKENS))
+    return int(min(max(2 ** round(math.log2(wanted)), fewest), MOST))
 
 
 def vocabulary(tokenizer: str) -> int:

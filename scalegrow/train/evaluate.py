@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from scalegrow.errors import InputError
 from scalegrow.train.distributed import Ranks
@@ -87,5 +88,5 @@ def inference(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-        if hasattr(model, "reshard"):
+        if isinstance(model, FSDPModule):
             model.reshard()

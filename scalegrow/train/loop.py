@@ -202,6 +202,7 @@ def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]
     tokens = state.step * run.config.tokens_per_step
     last = state.step == stage.end
     n = run.config.evaluation.sequences
+    epochs = run.task.epochs(state.step * run.config.batch)
     with autocast(run):
         scores = evaluate(
             run.task,
@@ -217,6 +218,7 @@ def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]
         "flops": 6 * run.config.model.shape.n_params * tokens,
         "annealed": stage.annealed and last,
         **scores,
+        **({} if epochs is None else {"epochs": epochs}),
         "parameter_norm": _norm(state),
     }
 
