@@ -54,7 +54,7 @@ def test_any_text_can_be_trained_on(tmp_path: Path) -> None:
         final = json.loads(done.stdout)["stages"][-1]
         assert 0 < final["bits_per_byte"] < 8
         windows = {"bytes": len(TEXT.encode()) / 32, "bpe:300": 0}[tokenizer]
-        assert final["epochs"] == pytest.approx(200e3 / 32 / windows, rel=0.1) if windows else final["epochs"] > 2
+        assert final["epochs"] == pytest.approx(200e3 / 32 / windows, rel=0.25) if windows else final["epochs"] > 2
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 

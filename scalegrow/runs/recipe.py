@@ -84,7 +84,7 @@ def network_shape(n_params: float) -> MLPShape:
 
 
 def per_step(n_params: float, fewest: int) -> int:
-    """Tokens (or samples) a step: the power of two nearest to 20 N / 1000, so that 20 tpp take about 1000 steps."""
+    """Tokens (or samples) a step: the power of two nearest to 20 N / 1000, 1000 steps in 20 tpp."""
     wanted = 20 * n_params / STEPS_AT_20_TPP
     return int(min(max(2 ** round(math.log2(wanted)), fewest), MOST))
 

@@ -20,7 +20,7 @@ from scalegrow.train.tokenizer import SEPARATOR, needed
 OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 COLUMNS = ("text", "story", "content")  # what a text column is called, if nobody says
 KINDS = ".txt, .jsonl (each also .xz, .gz or .bz2) or .parquet"
-DOCUMENT = 64 * 1024  # characters of a document in a text without separators
+DOCUMENT = 8 * 1024  # characters of a document in a text without separators
 LONGEST = 4 * 1024 * 1024  # characters of a separated document; a longer one is cut like a text without
 BLOCK = 1024 * 1024  # characters, or bytes, read at a time
 ROWS = 4096  # rows of Parquet read at a time
@@ -49,7 +49,7 @@ class Corpus:
 def open_corpus(source: str, column: str | None = None, revision: str | None = None) -> Corpus:
     """The documents of a file, a folder of files or 'hub:owner/name[:split]'.
 
-    A text is split at <|endoftext|>, else at form feeds, else into documents of about 64 KB that end with a
+    A text is split at <|endoftext|>, else at form feeds, else into documents of about 8 KB that end with a
     paragraph or a line; its line ends become newlines. column is the text column of JSON lines and Parquet,
     guessed where it is not given; revision is a hub's commit, tag or branch. Raises InputError if there is
     nothing to read; damage shows when the documents are read.
