@@ -41,7 +41,7 @@ from scalegrow.shape import ModelShape  # noqa: E402
 from scalegrow.train.distributed import Ranks  # noqa: E402
 from scalegrow.train.interrupt import Interruption  # noqa: E402
 from scalegrow.train.loop import Run, _step, fresh_state  # noqa: E402
-from scalegrow.train.model import Transformer, build_decoder, rotation, turn  # noqa: E402
+from scalegrow.train.model import Transformer, build_decoder  # noqa: E402
 from scalegrow.train.optim import relative_rate  # noqa: E402
 from scalegrow.train.task import task_for  # noqa: E402
 
@@ -134,6 +134,19 @@ def ours(case: Case, compiled: bool = False) -> Steps:
     return lambda n: timed(partial(loop, n), case.device)
 
 
+def angles(shape: ModelShape) -> Tensor:
+    """[2, T, 1, K]: cosines and sines of every position and coordinate."""
+    rates = THETA ** -(torch.arange(0, shape.head_dim, 2) / shape.head_dim)
+    turned = torch.outer(torch.arange(CONTEXT), rates).repeat(1, 2)[:, None]
+    return torch.stack((turned.cos(), turned.sin()))
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """RoPE as most write it; the peer's own, so that no change of ours moves it."""
+    first, second = x.chunk(2, dim=-1)
+    return x * turns[0] + torch.cat((-second, first), dim=-1) * turns[1]
+
+
 class PlainBlock(nn.Module):
     """Attention with one qkv map, then SwiGLU, each after RMSNorm."""
 
@@ -148,7 +161,7 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor, turns: Tensor) -> Tensor:
         """The residual stream after this block."""
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(self.norm_1(x)).chunk(3, dim=-1))
-        q, k, v = (part.transpose(1, 2) for part in (turn(q, turns), turn(k, turns), v))
+        q, k, v = (part.transpose(1, 2) for part in (rotate(q, turns), rotate(k, turns), v))
         x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
         y = self.norm_2(x)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
@@ -164,7 +177,7 @@ class PlainModel(nn.Module):
         self.embedding = nn.Embedding(shape.vocab_size, shape.d_model)
         self.blocks = nn.ModuleList(PlainBlock(shape) for _ in range(shape.n_layers))
         self.norm = nn.RMSNorm(shape.d_model, EPS)
-        self.register_buffer("turns", rotation(shape, THETA))
+        self.register_buffer("turns", angles(shape))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the next token at every position."""
