@@ -149,8 +149,7 @@ class FeedForward(nn.Module):
         """The network's write [B, T, D]."""
         if self.gate_proj is None:
             return self.down_proj(F.gelu(self.up_proj(x_BTD)))
-        gate, up = together(x_BTD, [self.gate_proj, self.up_proj]).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
 
 
 class Norm(nn.Module):
