@@ -189,17 +189,20 @@ def scaled(x: Tensor, by: float) -> Tensor:
 
 
 def rotation(shape: ModelShape, theta: float) -> Tensor:
-    """[2, T, 1, K]: cosines and sines of t theta^(-2i/K), each pair's angle twice (Su et al. 2021; Llama)."""
+    """[2, T, 1, K]: cosines and signed sines of t theta^(-2i/K), each pair's angle twice (Su et al. 2021; Llama).
+
+    The sines of the first half are negative: coordinate i takes -sin of its partner i + K/2.
+    """
     pairs = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
-    angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), theta**-pairs).repeat(1, 2)
-    return torch.stack((angles.cos(), angles.sin()))[:, :, None].float()
+    angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), theta**-pairs)
+    sines = torch.cat((-angles.sin(), angles.sin()), dim=1)
+    return torch.stack((angles.cos().repeat(1, 2), sines))[:, :, None].float()
 
 
 def turn(x_BTNK: Tensor, turns: Tensor) -> Tensor:
     """Rotate the pairs (i, i + K/2) of every head by its position's angles."""
     cosines, sines = turns.to(x_BTNK.dtype)
-    first, second = x_BTNK.chunk(2, dim=-1)
-    return x_BTNK * cosines + torch.cat((-second, first), dim=-1) * sines
+    return torch.addcmul(x_BTNK * cosines, x_BTNK.roll(x_BTNK.shape[-1] // 2, -1), sines)
 
 
 def build_decoder(config: RunConfig, device: str | torch.device = "cpu") -> Transformer:
