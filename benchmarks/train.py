@@ -385,7 +385,7 @@ def tabulate(results: list[dict[str, Any]]) -> Table:
             table.add_row(head, name, *speeds, f"{x['of_limit']:.1%}", f"{x['ours_over_this']:.2f}", x["note"])
             head = ""
         if "HF Trainer" not in result["trainers"]:
-            table.add_row("", "HF Trainer", note := "not installed: pip install transformers accelerate", note)
+            table.add_row("", "HF Trainer", *[""] * 5, "not installed: pip install transformers accelerate")
     return table
 
 
