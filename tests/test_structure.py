@@ -114,3 +114,32 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
         return
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert target.startswith("http") or path.parent.joinpath(target).exists(), target
+
+
+def test_the_log_example_of_the_training_page_runs(tmp_path: Path) -> None:
+    """A log that another trainer would write, read into a run table."""
+    (example,) = re.findall(r"```python\n(.*?)```", ROOT.joinpath("docs", "training.md").read_text(), flags=re.S)
+    subprocess.run([sys.executable, "-W", "error", "-c", example], check=True, capture_output=True, cwd=tmp_path)
+    from scalegrow.runs.collect import collect
+
+    assert collect(tmp_path)["loss"].to_list() == [3.41]
+
+
+def test_the_recipe_of_the_training_page_is_one(tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"```toml\n(.*?)```", ROOT.joinpath("docs", "training.md").read_text(), flags=re.S)
+    tmp_path.joinpath("recipe.toml").write_text(recipe)
+    from scalegrow.runs.recipe import read_recipe
+
+    config = read_recipe(tmp_path / "recipe.toml").config()
+    assert config.optimiser.lr == 0.02
+    assert config.to_dict()["model"]["shape"]["qk_norm"] is True
+
+
+def test_the_training_page_lists_every_setting() -> None:
+    """Every field of RunConfig is in the table of settings."""
+    from scalegrow.runs.recipe import Recipe, flatten
+
+    page = ROOT.joinpath("docs", "training.md").read_text()
+    for name in flatten(Recipe("100k").config().to_dict()):
+        if name != "budgets":
+            assert re.search(rf"\b{name.split('.')[-1].partition('_multiplier')[0]}", page), name

@@ -149,21 +149,22 @@ def allocate(
 def train(
     size: Annotated[str | None, typer.Option(help="Parameters of the model: 100k, 1M.")] = None,
     budget: Annotated[
-        list[str] | None, typer.Option(help="20tpp, 2M tokens, 1e13 flops; repeat: one trunk serves all.")
+        list[str] | None,
+        typer.Option(help="20tpp (default), 2M tokens, 1e13 flops; one trunk serves all."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="stories, a text, jsonl or parquet file or folder, or hub:owner/name[:split]."),
+        typer.Option(help="stories (default), a text, jsonl or parquet file or folder, hub:owner/name[:split]."),
     ] = None,
     network: Annotated[
         bool, typer.Option("--network", help="A dense network on the regression task, instead of a decoder.")
     ] = False,
-    tokenizer: Annotated[str | None, typer.Option(help="bytes, bpe:V, or a tokenizer.json.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="bytes, bpe:1024 (default), a tokenizer.json.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of a sequence.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate at muP's base width.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate at muP's base width, default 0.01.")] = None,
     gamma: Annotated[float | None, typer.Option(help="std = fan_in^-gamma: 0.5 standard, 1 small.")] = None,
-    parametrisation: Annotated[str | None, typer.Option(help="mup or standard.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="wsd, cosine or constant.")] = None,
+    parametrisation: Annotated[str | None, typer.Option(help="mup (default) or standard.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="wsd (default), cosine, constant.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first weights and of dropout.")] = None,
     data_seed: Annotated[int | None, typer.Option(help="Seed of the order of the data.")] = None,
     config: Annotated[Path | None, typer.Option(help="A recipe in TOML; options here go over it.")] = None,

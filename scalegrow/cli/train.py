@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from scalegrow.cli import INTERRUPTED
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
@@ -88,6 +91,7 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     from scalegrow.cli.progress import Progress
     from scalegrow.train.distributed import start_ranks
     from scalegrow.train.init import epsilon_diagnostic
+    from scalegrow.train.interrupt import InterruptedRun
     from scalegrow.train.run import train
     from scalegrow.train.trackers import tracker
 
@@ -98,8 +102,9 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     note(epsilon_diagnostic(config))
     try:
         planned = train(config, out, ranks, watchers, place.cache)
-    except KeyboardInterrupt:
-        raise InputError(f"interrupted; saved in {out}: give the same command to go on.") from None
+    except InterruptedRun:
+        note(f"scalegrow: interrupted; saved in {out}: give the same command to go on.")
+        raise typer.Exit(INTERRUPTED) from None
     if not ranks.writes:
         return
     finals = [(stage, _last_evaluation(out / stage.name / "log.jsonl")) for stage in planned]

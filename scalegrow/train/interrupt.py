@@ -5,6 +5,10 @@ from types import FrameType
 from typing import Self
 
 
+class InterruptedRun(KeyboardInterrupt):
+    """A run that was asked to stop and has saved."""
+
+
 class Interruption:
     """While entered, the first signal sets `asked`; a second one interrupts at once."""
 

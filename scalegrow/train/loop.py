@@ -18,7 +18,7 @@ from scalegrow.runs.log import RunLog, status_of
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.evaluate import evaluate
 from scalegrow.train.init import seed_of
-from scalegrow.train.interrupt import Interruption
+from scalegrow.train.interrupt import InterruptedRun, Interruption
 from scalegrow.train.optim import make_adamw, relative_rate, set_rate
 from scalegrow.train.stages import Stage
 from scalegrow.train.state import TrainState, checkpoints, discard, load, save
@@ -69,7 +69,7 @@ class Run:
 def train_stage(run: Run, stage: Stage) -> None:
     """Train a stage to its end, from its own last checkpoint, its parent's, or the first weights.
 
-    Raises KeyboardInterrupt after saving when interrupted, DivergedError when the loss is no longer finite.
+    Raises InterruptedRun after saving when a signal asked, DivergedError when the loss is no longer finite.
     """
     status = status_of(run.log_path(stage))
     if status == "finished":
@@ -151,7 +151,7 @@ def _advance(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> N
             _checkpoint(run, stage, state, log)
             saved_at = time.perf_counter()
         if interrupted:
-            raise KeyboardInterrupt
+            raise InterruptedRun
 
 
 def _step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, torch.Tensor]:

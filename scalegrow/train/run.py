@@ -34,7 +34,7 @@ def train(
 ) -> list[Stage]:
     """Train every stage that is not finished; the stages, whose logs and checkpoints stand in folder/<stage>.
 
-    A folder that holds another run is refused. Raises InputError, DivergedError, and KeyboardInterrupt after
+    A folder that holds another run is refused. Raises InputError, DivergedError, and InterruptedRun after
     saving.
     """
     ranks = ranks or Ranks()
