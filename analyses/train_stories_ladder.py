@@ -62,7 +62,9 @@ def main() -> None:
         for job in jobs:
             job.result()
     finals = collect(options.folder).filter(pl.col("annealed")).sort("n_params", "tokens", "seed")
-    finals.select(KEPT).write_csv(DATA, float_precision=6)
+    counts = [pl.col(name).cast(pl.Int64) for name in ("n_params", "n_params_non_embedding", "tokens")]
+    rounded = pl.selectors.float().round(6)
+    finals.select(KEPT).with_columns(counts).with_columns(rounded).write_csv(DATA)
     print(f"{finals.height} rows written to {DATA.name}")
 
 

@@ -10,7 +10,12 @@ from scalegrow.runs.table import read_table
 _PACKAGE = Path(__file__).parents[1]
 # Installed, data/ travels inside the package; in a checkout it stands beside it.
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
-TABLES = ("chinchilla_epoch", "warmstart_2605_13405_digitised", "warmstart_2605_13405_printed")
+TABLES = (
+    "chinchilla_epoch",
+    "stories_ladder",
+    "warmstart_2605_13405_digitised",
+    "warmstart_2605_13405_printed",
+)
 
 
 def load_table(name_or_path: str) -> pl.DataFrame:

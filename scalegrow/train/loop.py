@@ -14,14 +14,14 @@ import torch
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.log import RunLog, status_of
+from scalegrow.runs.log import RunLog, read_header, status_of
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.evaluate import evaluate
 from scalegrow.train.init import seed_of
 from scalegrow.train.interrupt import InterruptedRun, Interruption
 from scalegrow.train.optim import make_adamw, relative_rate, set_rate
 from scalegrow.train.stages import Stage
-from scalegrow.train.state import TrainState, checkpoints, discard, load, save
+from scalegrow.train.state import TrainState, checkpoints, discard, load, save, sweep
 from scalegrow.train.task import Task
 
 EVALUATION_BATCH = 64
@@ -97,11 +97,13 @@ def train_stage(run: Run, stage: Stage) -> None:
 def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
     """The state to go on from, and the log open where that state left it (None on ranks that do not write)."""
     state = fresh_state(run)
-    own = checkpoints(run.checkpoint_folder(stage.name))
-    path = run.log_path(stage)
+    folder, path = run.checkpoint_folder(stage.name), run.log_path(stage)
+    if run.ranks.writes:
+        sweep(folder)
+    own = checkpoints(folder)
     if own:
         facts = load(state, own[-1])
-        return state, RunLog(path, keep_bytes=facts["log_bytes"]) if run.ranks.writes else None
+        return state, _reopened(run, path, state, facts["log_bytes"]) if run.ranks.writes else None
     header = {**run.header, "stage": stage.name, "start_step": stage.start}
     if stage.parent:
         parent = run.checkpoint_folder(stage.parent) / f"step_{stage.start:08d}"
@@ -109,6 +111,14 @@ def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
         state.loss_sum, state.loss_count = 0.0, 0
         header["parent"] = {"stage": stage.parent, "step": stage.start, "sha256": facts["sha256"]}
     return state, RunLog.create(path, header) if run.ranks.writes else None
+
+
+def _reopened(run: Run, path: Path, state: TrainState, keep_bytes: int) -> RunLog:
+    """The log cut back to its checkpoint; other library versions than its header's are told."""
+    log = RunLog(path, keep_bytes)
+    if run.header["versions"] != read_header(path)["versions"]:
+        log.append({"step": state.step, "resumed_with": run.header["versions"]})
+    return log
 
 
 def fresh_state(run: Run) -> TrainState:

@@ -118,7 +118,10 @@ def _keep_config(path: Path, config: RunConfig) -> None:
     """Write the config, or check that the one there is the same."""
     wanted = json.loads(json.dumps(config.to_dict()))
     if path.exists():
-        there = json.loads(path.read_text())
+        try:
+            there = json.loads(path.read_text())
+        except (OSError, ValueError):
+            raise InputError(f"{path} cannot be read: remove it, or choose another --out.") from None
         if different := sorted(_differences(there, wanted)):
             names = ", ".join(different[:3])
             raise InputError(f"{path.parent} holds another run (it differs in {names}): choose another --out.")

@@ -124,6 +124,12 @@ def discard(checkpoint: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a kill left half-written or half-removed."""
+    for leftover in (*folder.glob("*.partial"), *folder.glob("*.discarded")):
+        shutil.rmtree(leftover)
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
