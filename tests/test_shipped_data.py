@@ -104,3 +104,31 @@ def test_every_shipped_file_is_described() -> None:
     for path in DATA.rglob("*.*"):
         if path.name != "README.md":
             assert path.name in text, path.name
+
+
+def test_the_fitted_floor_of_the_story_ladder_is_the_exact_entropy() -> None:
+    """Chinchilla's law with E free, our own runs of 500 steps or more: the interval holds the exact entropy."""
+    from scalegrow.laws.fit import fit
+    from scalegrow.laws.forecast import quantiles
+    from scalegrow.laws.observations import Observations
+    from scalegrow.laws.scratch import Chinchilla
+
+    table = load_table("stories_ladder").filter(pl.col("tokens") > 600_000)
+    made = fit(Chinchilla(), Observations.from_table(table, Chinchilla()), draws=500)
+    low, high = quantiles(made.values(), 0.95)
+    index = made.law.form.names.index("E")
+    assert low[index] < table["entropy"][0] < high[index]
+    assert high[index] - low[index] < 0.15, "an interval that says something"
+    assert made.n_runs == 10
+
+
+def test_the_story_ladder_s_entropy_is_the_language_s() -> None:
+    """The held-out set's realised entropy against the closed form: within four of its standard errors."""
+    from scalegrow.train.stories import Stories
+
+    table = load_table("stories_ladder")
+    source = Stories(128)
+    log_p = source.heldout_batch(0, 1024).log_p
+    assert log_p is not None
+    assert table["entropy"].to_list() == pytest.approx([-log_p.astype(float).mean()] * table.height, abs=2e-6)
+    assert abs(table["entropy"][0] - source.entropy) < 4 * log_p.mean(1).std() / 1024**0.5

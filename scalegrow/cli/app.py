@@ -175,7 +175,9 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     sharding: Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of PyTorch.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of PyTorch; by default one below 1M parameters.")
+    ] = None,
     track: Annotated[list[str] | None, typer.Option(help="wandb, trackio or tensorboard.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     json: Json = False,

@@ -24,7 +24,7 @@ class Progress:
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Bar(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task(stage.name, total=stage.end)
+            self._task = self._bar.add_task(stage.name, total=stage.end, completed=stage.start)
             self._bar.start()
 
     def record(self, stage: Any, record: dict[str, Any]) -> None:

@@ -16,6 +16,9 @@ from scalegrow.shape import ModelShape
 from scalegrow.units import format_count, format_flops
 
 
+ONE_THREAD_BELOW = 1e6  # parameters: smaller models gain little from more threads, and lose much beside other work
+
+
 @dataclass(frozen=True)
 class Place:
     """Where and how a run is computed; none of it changes what is learned."""
@@ -95,8 +98,9 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     from scalegrow.train.run import train
     from scalegrow.train.trackers import tracker
 
-    if place.threads is not None:
-        torch.set_num_threads(place.threads)
+    small = config.model.shape.n_params < ONE_THREAD_BELOW
+    if place.threads or small:
+        torch.set_num_threads(place.threads or 1)
     ranks = start_ranks(place.device, place.sharding)
     watchers = (Progress(), *(tracker(name, out) for name in place.trackers)) if ranks.writes else ()
     note(epsilon_diagnostic(config))
