@@ -15,7 +15,6 @@ from scalegrow.runs.recipe import Recipe, parse_setting, read_recipe
 from scalegrow.shape import ModelShape
 from scalegrow.units import format_count, format_flops
 
-
 ONE_THREAD_BELOW = 1e6  # parameters: smaller models gain little from more threads, and lose much beside other work
 
 
