@@ -14,7 +14,7 @@ from training import TINY, tiny_config, tiny_network, with_shape
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, Init, Network, Parametrisation
 from scalegrow.shape import MLPShape, ModelShape
-from scalegrow.train.axes import decoder_parameters, matmul_weights, mlp_parameters
+from scalegrow.train.axes import decoder_parameters, mlp_parameters
 from scalegrow.train.mlp import build_network
 from scalegrow.train.model import build_decoder, rotation, turn
 
@@ -72,7 +72,10 @@ def test_flops_counted_by_torch_are_the_shape_s(shape: ModelShape) -> None:
         model(torch.zeros(2, shape.context, dtype=torch.long))
     # Backward costs twice the forward pass: 3 x forward is a training step.
     assert 3 * counter.get_total_flops() == shape.flops_per_token_with_attention * 2 * shape.context
-    dense = 6 * matmul_weights(decoder_parameters(shape), shape.tied)
+    specs = decoder_parameters(shape)
+    matrices = sum(spec.n_elements for spec in specs.values() if spec.kind in ("hidden", "head"))
+    head = specs["model.embed_tokens.weight"].n_elements if shape.tied else 0
+    dense = 6 * (matrices + head)
     attention = 12 * shape.n_layers * shape.context * shape.n_heads * shape.head_dim
     assert dense + attention == shape.flops_per_token_with_attention
 

@@ -219,9 +219,10 @@ class RunConfig:
         return max(round(wanted.tokens(self.model.shape.n_params) / self.tokens_per_step), 1)
 
     @property
-    def decaying(self) -> bool:
-        """Whether the end of the run is annealed."""
-        return self.schedule.kind != "constant"
+    def flops_per_token(self) -> int:
+        """6 N: training FLOPs of a token, or of a sample."""
+        shape = self.model.shape
+        return shape.flops_per_token if isinstance(shape, ModelShape) else shape.flops_per_sample
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as in a run log's header."""

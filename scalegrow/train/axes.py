@@ -41,12 +41,7 @@ class Parameter:
     @property
     def fan_in(self) -> int:
         """How many inputs each output sums over: the product of the `in` axes, 1 if there is none."""
-        return self._fan("in")
-
-    @property
-    def fan_out(self) -> int:
-        """The product of the `out` axes."""
-        return self._fan("out")
+        return math.prod(axis.size for axis in self.axes if axis.role == "in")
 
     @property
     def n_elements(self) -> int:
@@ -57,9 +52,6 @@ class Parameter:
     def axes(self) -> tuple[Axis, ...]:
         """All axes, in order."""
         return tuple(axis for axes in self.dimensions for axis in axes)
-
-    def _fan(self, role: Role) -> int:
-        return math.prod(axis.size for axis in self.axes if axis.role == role)
 
 
 def decoder_parameters(shape: ModelShape) -> dict[str, Parameter]:
@@ -109,14 +101,6 @@ def mlp_parameters(shape: MLPShape) -> dict[str, Parameter]:
         if shape.biases:
             found[f"layers.{layer}.bias"] = Parameter(((out,),), "bias")
     return found
-
-
-def matmul_weights(parameters: dict[str, Parameter], tied: bool) -> int:
-    """Weights that multiply for every token: hidden and head matrices, a tied table once for the head."""
-    head = sum(
-        spec.n_elements for name, spec in parameters.items() if tied and name.endswith("embed_tokens.weight")
-    )
-    return head + sum(spec.n_elements for spec in parameters.values() if spec.kind in ("hidden", "head"))
 
 
 def _table(name: AxisName, rows: int, width: int) -> Parameter:

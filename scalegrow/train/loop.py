@@ -199,7 +199,7 @@ def _training_record(run: Run, state: TrainState, relative: float, norm: torch.T
     return {
         "step": state.step,
         "tokens": tokens,
-        "flops": 6 * run.config.model.shape.n_params * tokens,
+        "flops": run.config.flops_per_token * tokens,
         "loss": state.loss_sum / state.loss_count,
         "lr": run.config.optimiser.lr * relative,
         "gradient_norm": float(norm),
@@ -225,7 +225,7 @@ def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]
     return {
         "step": state.step,
         "tokens": tokens,
-        "flops": 6 * run.config.model.shape.n_params * tokens,
+        "flops": run.config.flops_per_token * tokens,
         "annealed": stage.annealed and last,
         **scores,
         **({} if epochs is None else {"epochs": epochs}),

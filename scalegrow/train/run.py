@@ -57,7 +57,7 @@ def header(config: RunConfig, task: Task) -> dict[str, Any]:
     counts: dict[str, Any] = {
         "n_params": n_params,
         "n_params_non_embedding": shape.n_params_non_embedding,
-        "flops_per_token": 6 * n_params,
+        "flops_per_token": config.flops_per_token,
         "tokens_per_step": config.tokens_per_step,
         "warmup_steps": warmup_steps(config),
     }
