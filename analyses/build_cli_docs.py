@@ -29,7 +29,8 @@ def page() -> str:
     parts = ["# Command line\n", "Written by `python analyses/build_cli_docs.py` from the commands' own help.\n"]
     parts += [
         "Exit codes: 0 done; 2 bad input, one line on stderr, nothing written; 3 with `--strict`, outside the\n"
-        "fitted range; 130 interrupted, saved. Results go to stdout, progress and warnings to stderr.\n"
+        "fitted range; 4 a run diverged; 130 interrupted and saved. Results go to stdout, progress and warnings\n"
+        "to stderr.\n"
     ]
     for words in ((), *((command,) for command in COMMANDS)):
         parts.append(f"## {' '.join(('scalegrow', *words))}\n\n```text\n{help_of(*words)}\n```\n")

@@ -54,7 +54,9 @@ def main() -> None:
         for step in (0, 1, STEPS):
             places = ("embedding", "block 0", "block 1", "norm", "logits")
             table.add_row(kind, str(step), *(f"{found[step, place]:+.2f}" for place in places))
-    Console().print(table)
+    console = Console()
+    console.print("d ln RMS / d ln width: 0 is flat in width, above 0 grows with it\n", table)
+    console.print("\nmuP: flat but for the logits, which start as width^-1/2 and forget it as training goes on")
     if options.out:
         pl.concat(traces).write_csv(options.out)
 

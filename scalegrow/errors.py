@@ -4,5 +4,7 @@
 class InputError(ValueError):
     """Bad input: one line that names the problem and the next step.
 
-    The command line prints the line and exits with 2; nothing has been written by then.
+    The command line prints the line and exits with exit_code, 2 unless a subclass says otherwise.
     """
+
+    exit_code = 2

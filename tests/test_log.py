@@ -108,6 +108,65 @@ def test_training_records_are_no_rows(tmp_path: Path) -> None:
     assert collect(tmp_path)["loss"].to_list() == [3.0]
 
 
+def test_a_log_is_never_replaced_unasked(tmp_path: Path) -> None:
+    path = write_log(tmp_path / "log.jsonl", losses(10))
+    with pytest.raises(InputError, match="is there already"):
+        RunLog.create(path, {"row": ROW})
+    assert len(read_records(path)) == 1
+
+
+def test_settings_in_which_runs_differ_become_columns(tmp_path: Path) -> None:
+    """So that runs of two recipes can be told apart, and a fit on both is warned about."""
+    from dataclasses import replace
+
+    from scalegrow.runs.table import mixing_problems
+
+    train(tiny_config(), tmp_path / "one")
+    config = tiny_config(seed=1)
+    train(replace(config, model=replace(config.model, norm_eps=1e-12)), tmp_path / "two")
+    table = collect(tmp_path)
+    assert set(table["model.norm_eps"]) == {"1e-05", "1e-12"}
+    assert not any(column.startswith("data.") for column in table.columns)
+    assert set(table["folder"]) == {"one", "two"}
+    _, warnings = mixing_problems(table.filter("annealed"))
+    assert warnings == ["runs differ in model.norm_eps: a law takes them for runs of one recipe."]
+
+
+def test_losses_on_other_data_are_not_fitted_together(tmp_path: Path) -> None:
+    """Nats per token of a story and square errors of a network have nothing in common."""
+    from training import tiny_network
+
+    from scalegrow.runs.table import refuse_mixing
+
+    train(tiny_config(), tmp_path / "one")
+    train(tiny_network(), tmp_path / "two")
+    with pytest.raises(InputError, match="other data"):
+        refuse_mixing(collect(tmp_path).filter("annealed"))
+
+
+def test_other_programs_logs_are_passed_over(tmp_path: Path) -> None:
+    write_log(tmp_path / "ours" / "log.jsonl", losses(10))
+    foreign = tmp_path / "theirs" / "log.jsonl"
+    foreign.parent.mkdir()
+    foreign.write_text('{"epoch": 1}\n')
+    assert collect(tmp_path).height == 1
+
+
+@pytest.mark.parametrize("row", [None, {}, {"n_params": "1M"}, {"n_params": -1}, {"n_params": True}])
+def test_a_log_must_say_how_large_its_model_is(tmp_path: Path, row: object) -> None:
+    log = RunLog.create(tmp_path / "log.jsonl", {"row": row})
+    log.append(losses(10)[0])
+    log.close()
+    with pytest.raises(InputError, match=r"log\.jsonl: its header's .row. lacks n_params"):
+        collect(tmp_path)
+
+
+def test_a_loss_that_was_no_number_is_no_row(tmp_path: Path) -> None:
+    broken = {**losses(10)[0], "heldout_loss": math.nan}
+    write_log(tmp_path / "log.jsonl", [broken, *losses(20)])
+    assert collect(tmp_path)["tokens"].to_list() == [20]
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [([], "hold no held-out loss yet"), ([{"step": 1, "tokens": 5, "loss": 1.0}], "no held-out loss yet")],
@@ -126,7 +185,7 @@ def test_a_log_with_a_broken_line_is_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_and_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no log\.jsonl below"):
+    with pytest.raises(InputError, match="no run log"):
         collect(tmp_path)
     with pytest.raises(InputError, match="is no folder"):
         collect(tmp_path / "nothing")

@@ -116,13 +116,18 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
         assert target.startswith("http") or path.parent.joinpath(target).exists(), target
 
 
-def test_the_log_example_of_the_training_page_runs(tmp_path: Path) -> None:
-    """A log that another trainer would write, read into a run table."""
-    (example,) = re.findall(r"```python\n(.*?)```", ROOT.joinpath("docs", "training.md").read_text(), flags=re.S)
-    subprocess.run([sys.executable, "-W", "error", "-c", example], check=True, capture_output=True, cwd=tmp_path)
+def test_the_python_examples_of_the_training_page_run(tmp_path: Path) -> None:
+    """A log that another trainer would write, read into a run table; and a run and its model from Python."""
+    page = ROOT.joinpath("docs", "training.md").read_text()
+    for example in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", example], check=True, capture_output=True, cwd=tmp_path
+        )
     from scalegrow.runs.collect import collect
 
-    assert collect(tmp_path)["loss"].to_list() == [3.41]
+    losses = collect(tmp_path / "runs").filter("annealed").sort("n_params")
+    assert losses["n_params"].to_list() == [19968, 124e6]
+    assert losses["loss"][1] == 3.41
 
 
 def test_the_recipe_of_the_training_page_is_one(tmp_path: Path) -> None:
@@ -137,7 +142,8 @@ def test_the_recipe_of_the_training_page_is_one(tmp_path: Path) -> None:
 
 def test_the_training_page_lists_every_setting() -> None:
     """Every field of RunConfig is in the table of settings."""
-    from scalegrow.runs.recipe import Recipe, flatten
+    from scalegrow.runs.fields import flatten
+    from scalegrow.runs.recipe import Recipe
 
     page = ROOT.joinpath("docs", "training.md").read_text()
     for name in flatten(Recipe("100k").config().to_dict()):

@@ -118,7 +118,7 @@ def test_other_separators_are_named(tmp_path: Path) -> None:
 
 
 def test_folders_and_unknown_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a folder"):
+    with pytest.raises(InputError, match="no run log"):
         read_table(tmp_path)
     with pytest.raises(InputError, match="chinchilla_epoch"):
         load_table("nonesuch")

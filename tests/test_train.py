@@ -58,7 +58,7 @@ class Stopper:
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def start(self, stage: Any, header: dict[str, Any]) -> None: ...
+    def start(self, stage: Any, header: dict[str, Any], step: int) -> None: ...
 
     def record(self, stage: Any, record: dict[str, Any]) -> None:
         self.left -= 1
@@ -214,6 +214,23 @@ def test_branches_equal_runs_of_their_own(whole: Path, tmp_path: Path) -> None:
     train(config, tmp_path)
     one, other = weights_of(tmp_path, "1920_tokens"), weights_of(whole, "1920_tokens")
     assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_a_trained_run_takes_further_budgets(whole: Path, tmp_path: Path) -> None:
+    """One trunk, many budgets, also later: what is there stays, and the rest is what one call would have made."""
+    train(tiny_config(budgets=("1920 tokens",)), tmp_path)
+    before = (tmp_path / "1920_tokens" / "log.jsonl").read_bytes()
+    train(tiny_config(), tmp_path)
+    assert (tmp_path / "1920_tokens" / "log.jsonl").read_bytes() == before
+    for stage in STAGES:
+        one, other = weights_of(whole, stage), weights_of(tmp_path, stage)
+        assert all(torch.equal(one[name], other[name]) for name in other)
+    with pytest.raises(InputError, match=r"was trained to 1920 tokens too"):
+        train(tiny_config(budgets=("3840 tokens",)), tmp_path)
+    with pytest.raises(InputError, match="where no checkpoint was kept"):
+        train(tiny_config(budgets=("1920 tokens", "2400 tokens", "3840 tokens")), tmp_path)
+    with pytest.raises(InputError, match="shorter warm-up"):
+        train(tiny_config(budgets=("96 tokens", "1920 tokens", "3840 tokens")), tmp_path)
 
 
 def test_dropout_resumes_bit_for_bit_too(tmp_path: Path) -> None:

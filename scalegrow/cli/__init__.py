@@ -20,7 +20,7 @@ def _run() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
     except InputError as error:
-        return _refuse(str(error))
+        return _refuse(str(error), error.exit_code)
     except BrokenPipeError:  # `scalegrow laws | head`: the reader left, which is no error of ours
         sys.stderr.close()
         return 0

@@ -20,12 +20,18 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 when the answer lies outside the fitted range.")
 ]
 Table = Annotated[
-    str, typer.Argument(metavar="TABLE", help="Run table (.csv, .parquet, .jsonl) or a shipped one.")
+    str,
+    typer.Argument(
+        metavar="TABLE", help="Run table (.csv, .parquet, .jsonl), folder of run logs, or a shipped one."
+    ),
 ]
 LawName = Annotated[
     str | None, typer.Option("--law", help="Law to fit (see `scalegrow laws`); default by the table's arms.")
 ]
-Rows = Annotated[str, typer.Option(help="annealed, mid-run or all: which losses to use.")]
+Rows = Annotated[
+    str | None,
+    typer.Option(help="annealed, mid-run or all: which losses to use; by default all, of run logs the annealed."),
+]
 LossName = Annotated[str, typer.Option("--loss", help="huber, lad or l2, on log loss.")]
 Delta = Annotated[float, typer.Option(help="Huber's delta, in log loss.")]
 Fix = Annotated[
@@ -77,7 +83,7 @@ def fit(
     table: Table,
     law: LawName = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the fit (JSON).")] = None,
-    rows: Rows = "all",
+    rows: Rows = None,
     loss: LossName = "huber",
     delta: Delta = 1e-3,
     fix: Fix = None,
@@ -106,7 +112,7 @@ def validate(
     scheme: Annotated[
         list[str] | None, typer.Option(help="largest-out, rolling or base-out; repeat for several.")
     ] = None,
-    rows: Rows = "all",
+    rows: Rows = None,
     loss: LossName = "huber",
     delta: Delta = 1e-3,
     fix: Fix = None,

@@ -47,11 +47,15 @@ def write(frame: pl.DataFrame, out: Path) -> None:
 
 
 def show(found: pl.DataFrame) -> None:
-    """The final, annealed losses; mid-run ones are counted."""
+    """The final, annealed losses, or where there are none the last of every run; others are counted."""
     finals = found.filter(pl.col("annealed").fill_null(True)).sort("n_params", "tokens")
+    kind = "final"
+    if finals.is_empty():
+        kind, finals = "last", found.sort("tokens").group_by("run", maintain_order=True).last().sort("n_params")
     rows = [
         (
-            str(row["run"]),
+            str(row["folder"]),
+            str(row["data"] or ""),
             str(row["operator"]),
             format_count(row["n_params"]),
             format_count(row["tokens"]),
@@ -59,7 +63,7 @@ def show(found: pl.DataFrame) -> None:
         )
         for row in finals.head(SHOWN).iter_rows(named=True)
     ]
-    console().print(table(("run", "operator", "parameters", "tokens", "loss, nats"), rows))
+    console().print(table(("folder", "data", "operator", "parameters", "tokens", "loss"), rows))
     hidden = f" ({finals.height - SHOWN} not shown)" if finals.height > SHOWN else ""
     mid_run = found.height - finals.height
-    console().print(f"\n{found['run'].n_unique()} runs, {finals.height} final losses{hidden}, {mid_run} mid-run")
+    console().print(f"\n{found['run'].n_unique()} runs, {finals.height} {kind} losses{hidden}, {mid_run} others")

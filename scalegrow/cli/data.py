@@ -1,6 +1,9 @@
 """From the options of `fit` and `validate` to a form and its observations."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
 
 from scalegrow.cli.render import note
 from scalegrow.errors import InputError
@@ -21,7 +24,7 @@ class Choice:
 
     table: str
     law: str | None
-    rows: str
+    rows: str | None
     loss: str
     delta: float
     fix: list[str]
@@ -29,7 +32,7 @@ class Choice:
 
     def load(self) -> tuple[Form, Observations]:
         """The form and the observations; warnings about provenance go to stderr."""
-        table = keep_rows(load_table(self.table), self.rows)
+        table = self._rows(load_table(self.table))
         for warning in refuse_mixing(table):
             note(f"warning: {warning}")
         if self.drop_highest < 0 or self.drop_highest >= table.height:
@@ -46,6 +49,13 @@ class Choice:
                 f"{form.name} compares growing with scratch, but no run here is from scratch: add some."
             )
         return form, Observations.from_table(table, form)
+
+    def _rows(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows that were asked for; of a folder of run logs the annealed ones, where there are any."""
+        if self.rows is None and Path(self.table).is_dir() and table["annealed"].any():
+            note(f"using {table['annealed'].sum()} annealed losses of {table.height}; others with --rows.")
+            return keep_rows(table, "annealed")
+        return keep_rows(table, self.rows or "all")
 
     def loss_function(self) -> Loss:
         """The loss that was named."""

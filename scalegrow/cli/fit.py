@@ -47,7 +47,12 @@ def run(
     if calibrated and form.response == "loss":
         made = replace(made, calibration=held_out_calibration(choice, form, observations, seed))
     made = replace(
-        made, provenance={"table": choice.table, "rows": choice.rows, "drop_highest": str(choice.drop_highest)}
+        made,
+        provenance={
+            "table": choice.table,
+            "rows": choice.rows or "default",
+            "drop_highest": str(choice.drop_highest),
+        },
     )
     if out is not None:
         write_fit(made, out)

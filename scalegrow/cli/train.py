@@ -1,5 +1,7 @@
 """`scalegrow train`: from dials to a folder of logs and checkpoints, with a summary."""
 
+import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,14 @@ from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.runs.log import read_records
-from scalegrow.runs.recipe import Recipe, parse_setting, read_recipe
+from scalegrow.runs.recipe import Recipe, is_text, parse_setting, read_recipe
 from scalegrow.shape import ModelShape
-from scalegrow.units import format_count, format_flops
+from scalegrow.units import format_count
 
 ONE_THREAD_BELOW = 1e6  # parameters: smaller models gain little from more threads, and lose much beside other work
+
+
+ENOUGH_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,9 @@ def run(recipe: Recipe, place: Place, *, dry: bool, as_json: bool) -> None:
     if place.threads is not None and place.threads < 1:
         raise InputError(f"{place.threads} threads compute nothing: give --threads 1 or more.")
     config = recipe.config()
-    out = place.out or Path("runs") / default_name(recipe, config)
-    describe(config, out)
+    out = place.out or Path("runs") / default_name(config)
+    if os.environ.get("RANK", "0") == "0":
+        describe(config, recipe, out)
     if dry:
         if as_json:
             print_json({"schema": "scalegrow-train/1", "folder": str(out), "config": config.to_dict()})
@@ -60,15 +66,15 @@ def run(recipe: Recipe, place: Place, *, dry: bool, as_json: bool) -> None:
     _train(config, out, place, as_json=as_json)
 
 
-def default_name(recipe: Recipe, config: RunConfig) -> str:
-    """A folder that names the run and holds no other: data, size, digest."""
+def default_name(config: RunConfig) -> str:
+    """A folder that names the run and holds no other: data, size, digest. Another budget goes into the same."""
     source = config.data.source
-    name = source if source in ("stories", "regression") else Path(source.split(":")[-1]).name.split(".")[0]
-    return f"{name}-{recipe.size}-{config.digest()[:8]}"
+    name = Path(source.split(":")[-1]).name.split(".")[0] if is_text(source) else source
+    return f"{name}-{format_count(config.model.shape.n_params)}-{config.digest()[:8]}"
 
 
-def describe(config: RunConfig, out: Path) -> None:
-    """The plan, on stderr."""
+def describe(config: RunConfig, recipe: Recipe, out: Path) -> None:
+    """The plan, on stderr: shape, budgets, what differs from the usual, what to watch."""
     shape = config.model.shape
     if isinstance(shape, ModelShape):
         form = f"{shape.d_model} wide, {shape.n_layers} deep, {shape.n_heads} heads of {shape.head_dim}"
@@ -78,22 +84,34 @@ def describe(config: RunConfig, out: Path) -> None:
         f"{budget} = {format_count(config.steps(budget) * config.tokens_per_step)} in {config.steps(budget)} steps"
         for budget in config.budgets
     )
-    scheme, lr = config.parametrisation.kind, config.optimiser.lr
-    note(f"{format_count(shape.n_params)} parameters ({form}), {scheme}, lr {lr:g}")
-    note(f"{budgets}; {config.tokens_per_step} tokens a step, {config.schedule.kind}, data {config.data.source}")
-    note(f"into {out}")
+    unit = "tokens" if isinstance(shape, ModelShape) else "samples"
+    kinds = f"{config.parametrisation.kind}, {config.schedule.kind}"
+    note(f"{format_count(shape.n_params)} parameters ({form}), {kinds}")
+    note(f"{budgets}; {config.tokens_per_step} {unit} a step, peak lr {config.optimiser.lr:g}")
+    unusual = ", ".join(f"{name} = {value}" for name, value in recipe.settings.items())
+    note(f"data {config.data.source}{f'; {unusual}' if unusual else ''}; into {out}")
+    _warn_of_few_steps(config)
+
+
+def _warn_of_few_steps(config: RunConfig) -> None:
+    steps = config.steps(config.budgets[0])
+    if steps < ENOUGH_STEPS:
+        smaller = max(config.batch * steps // ENOUGH_STEPS, 1)
+        advice = f": --set batch={smaller}" if smaller < config.batch else ""
+        note(f"note: {config.budgets[0]} makes {steps} steps; below about {ENOUGH_STEPS} they limit a run{advice}")
 
 
 def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None:
     try:
         import torch
     except ImportError:
-        raise InputError("training needs PyTorch: pip install 'scalegrow[train]'.") from None
+        raise InputError("training needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
 
     from scalegrow.cli.progress import Progress
     from scalegrow.train.distributed import start_ranks
     from scalegrow.train.init import epsilon_diagnostic
     from scalegrow.train.interrupt import InterruptedRun
+    from scalegrow.train.loop import Watcher
     from scalegrow.train.run import train
     from scalegrow.train.trackers import tracker
 
@@ -101,8 +119,11 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     if place.threads or small:
         torch.set_num_threads(place.threads or 1)
     ranks = start_ranks(place.device, place.sharding)
-    watchers = (Progress(), *(tracker(name, out) for name in place.trackers)) if ranks.writes else ()
-    note(epsilon_diagnostic(config))
+    watchers: tuple[Watcher, ...] = ()
+    if ranks.writes:
+        watchers = (Progress(), *(tracker(name, out) for name in place.trackers))
+        note(epsilon_diagnostic(config))
+    started = time.perf_counter()
     try:
         planned = train(config, out, ranks, watchers, place.cache)
     except InterruptedRun:
@@ -117,39 +138,49 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
             {"schema": "scalegrow-train/1", "folder": str(out), "config": config.to_dict(), "stages": stages}
         )
     else:
-        show(config, out, finals)
+        show(config, out, finals, time.perf_counter() - started)
 
 
 def _last_evaluation(log: Path) -> dict[str, Any]:
     return [record for record in read_records(log) if "heldout_loss" in record][-1]
 
 
-def show(config: RunConfig, out: Path, finals: list[tuple[Any, dict[str, Any]]]) -> None:
-    """The finals for a person."""
-    unit = "loss, nats" if isinstance(config.model, Decoder) else "mean square error"
+def show(config: RunConfig, out: Path, finals: list[tuple[Any, dict[str, Any]]], seconds: float) -> None:
+    """The finals for a person, and the last one's losses by kind of token."""
+    language = isinstance(config.model, Decoder)
     rows = []
     for stage, record in finals:
         known = [f"{record['excess']:.4f}", f"{record['excess_se']:.4f}"] if "excess" in record else ["", ""]
-        per_byte = f"{record['bits_per_byte']:.3f}" if "bits_per_byte" in record else ""
         rows.append(
             (
                 stage.name,
                 format_count(record["tokens"]),
-                format_flops(record["flops"]),
+                f"{record['flops']:.3g}",
                 f"{record['heldout_loss']:.4f}",
                 f"{record['heldout_se']:.4f}",
                 *known,
-                per_byte,
+                f"{record['bits_per_byte']:.3f}" if "bits_per_byte" in record else "",
                 "annealed" if record["annealed"] else "mid-run",
             )
         )
-    heads = ("stage", "tokens", "FLOPs", unit, "s.e.", "above entropy", "s.e.", "bits/byte", "")
+    names = ("tokens", "loss, nats", "entropy") if language else ("samples", "mean sq. error", "noise")
+    heads = ("stage", names[0], "FLOPs", names[1], "s.e.", f"above {names[2]}", "s.e.", "bits/byte", "")
     used = [i for i, _ in enumerate(heads) if any(row[i] for row in rows)]
-    out_console = console()
-    out_console.print(table([heads[i] for i in used], [[row[i] for i in used] for row in rows]))
-    if tags := finals[-1][1].get("tags"):
-        parts = ", ".join(f"{name} {tag['loss']:.3f}" for name, tag in tags.items())
-        out_console.print(f"\nloss by kind of token at the end: {parts}")
-    if (epochs := finals[-1][1].get("epochs", 0)) > 1:
-        out_console.print(f"\nthe text was seen {epochs:.2f} times")
-    out_console.print(f"\nLogs and checkpoints: {out}; a table of them: scalegrow collect {out}")
+    page = console()
+    page.print(table([heads[i] for i in used], [[row[i] for i in used] for row in rows]))
+    final = finals[-1][1]
+    if tags := final.get("tags"):
+        page.print(f"\nby kind of token after {finals[-1][0].name}:")
+        page.print(
+            table(
+                ("", "share", "loss, nats", "s.e.", "above entropy"),
+                [
+                    (name, f"{tag['share']:.1%}", *(f"{tag[key]:.3f}" for key in ("loss", "se", "excess")))
+                    for name, tag in tags.items()
+                    if tag["share"]
+                ],
+            )
+        )
+    if final.get("epochs", 0) > 1:
+        page.print(f"\nthe text was seen {final['epochs']:.2f} times")
+    page.print(f"\n{seconds:.0f} s; logs and checkpoints in {out}")

@@ -5,10 +5,12 @@ Only lines with a held-out loss are parsed, all at once: a million records take 
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from scalegrow.errors import InputError
+from scalegrow.runs.fields import flatten
 from scalegrow.runs.log import read_header
 from scalegrow.runs.table import checked
 
@@ -25,28 +27,25 @@ RECORD = {
     "annealed": pl.Boolean(),
 }
 TAG = pl.Struct({"loss": pl.Float64(), "se": pl.Float64(), "share": pl.Float64(), "excess": pl.Float64()})
-FACTS = {
-    "gamma": ("init", "gamma"),
-    "lr": ("optimiser", "lr"),
-    "data": ("data", "source"),
-    "data_seed": ("data", "seed"),
-    "parametrisation": ("parametrisation", "kind"),
-    "schedule": ("schedule", "kind"),
-}
+# Settings that do not make runs of another recipe: what a ladder varies, and what changes no number.
+VARIED = (
+    *("seed", "data.seed", "budgets", "batch", "log_every", "checkpoint_seconds", "compiled"),
+    *("data.source", "data.tokenizer", "data.column", "data.revision"),  # these are in `data`
+    *(f"model.shape.{size}" for size in ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")),
+    *("model.shape.width", "model.shape.vocab_size", "evaluation.sequences", "evaluation.times"),
+)
+ALWAYS = {"gamma": "init.gamma", "lr": "optimiser.lr", "data_seed": "data.seed"}
 
 
 def collect(folder: Path) -> pl.DataFrame:
     """The run table of every log below a folder, checked. Raises InputError where there is none to read.
 
     Logs of one trunk share their `run`, so that intervals resample them together. Logs that are still being
-    written count as far as they are whole. Columns beyond the run table's: those of RECORD and FACTS, `stage`,
-    and loss_TAG and excess_TAG for every kind of token that the data tell apart.
+    written count as far as they are whole; a loss that was no number is no row. Columns beyond the run table's:
+    folder, stage, those of RECORD, loss_TAG and excess_TAG for every kind of token, gamma, lr and data_seed, and
+    every setting in which the runs differ, under its dotted name.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give the folder of one run, or of many.")
-    paths = sorted(folder.rglob("log.jsonl"))
-    if not paths:
-        raise InputError(f"no log.jsonl below {folder}: give the folder of one run, or of many.")
+    paths = logs_below(folder)
     headers = [read_header(path) for path in paths]
     by_tags: dict[tuple[str, ...], list[int]] = {}
     for number, header in enumerate(headers):
@@ -55,8 +54,26 @@ def collect(folder: Path) -> pl.DataFrame:
     found = pl.concat(losses, how="diagonal")
     if found.is_empty():
         raise InputError(f"the logs below {folder} hold no held-out loss yet: wait for the first evaluation.")
-    facts = pl.DataFrame([_facts(header) for header in headers], infer_schema_length=None).with_row_index("log")
+    facts = pl.DataFrame(_facts(headers, paths, folder), infer_schema_length=None).with_row_index("log")
     return checked(found.join(facts, on="log").sort("log", "step").drop("log"), str(folder))
+
+
+def logs_below(folder: Path) -> list[Path]:
+    """Every run log below a folder; files of that name that other programs wrote are passed over."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give the folder of one run, or of many.")
+    paths = [path for path in sorted(folder.rglob("log.jsonl")) if b"scalegrow_log" in _first_line(path)]
+    if not paths:
+        raise InputError(f"no run log (log.jsonl) below {folder}: give the folder of one run, or of many.")
+    return paths
+
+
+def _first_line(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.readline()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
 
 
 def _losses(logs: list[tuple[int, Path]], tags: tuple[str, ...]) -> pl.DataFrame:
@@ -74,7 +91,8 @@ def _losses(logs: list[tuple[int, Path]], tags: tuple[str, ...]) -> pl.DataFrame
         for field in ("loss", "excess")
     ]
     number = pl.Series("log", [number for number, kept in lines for _ in kept], dtype=pl.UInt32)
-    return records.with_columns(number, *by_tag).rename({"heldout_loss": "loss"}).drop("tags", strict=False)
+    losses = records.with_columns(number, *by_tag).rename({"heldout_loss": "loss"}).drop("tags", strict=False)
+    return losses.filter(pl.col("loss").is_not_null())
 
 
 def _heldout_lines(path: Path) -> list[bytes]:
@@ -86,12 +104,30 @@ def _heldout_lines(path: Path) -> list[bytes]:
     return [line for line in lines if b'"heldout_loss"' in line]
 
 
-def _facts(header: dict[str, object]) -> dict[str, object]:
-    """The header's row, and what of the config a reader asks for first; absent in logs of other trainers."""
-    config = header.get("config")
-    found = {"source": "run logs", "stage": header.get("stage")}
-    for column, (section, name) in FACTS.items():
-        part = config.get(section) if isinstance(config, dict) else None
-        found[column] = part.get(name) if isinstance(part, dict) else None
+def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> list[dict[str, object]]:
+    """A row of constants a log: its place, its header's row, and the settings that tell it from the others."""
+    settings = [flatten(header.get("config") or {}) for header in headers]
+    names = {name for config in settings for name in config}
+    differing = [
+        name for name in sorted(names - {*VARIED}) if len({str(config.get(name)) for config in settings}) > 1
+    ]
+    return [
+        {
+            "folder": str(path.parent.relative_to(folder).parent),
+            "stage": header.get("stage"),
+            "source": "run logs",
+            **{column: config.get(name) for column, name in ALWAYS.items()},
+            **{name: None if config.get(name) is None else str(config[name]) for name in differing},
+            **_row(header, path),
+        }
+        for header, config, path in zip(headers, settings, paths, strict=True)
+    ]
+
+
+def _row(header: dict[str, Any], path: Path) -> dict[str, object]:
+    """The header's row. Raises InputError where it does not say how large the model is."""
     row = header.get("row")
-    return {**found, **(row if isinstance(row, dict) else {})}
+    n_params = row.get("n_params") if isinstance(row, dict) else None
+    if isinstance(n_params, bool) or not isinstance(n_params, int | float) or not n_params > 0:
+        raise InputError(f'{path}: its header\'s "row" lacks n_params, a number above 0: add it.')
+    return dict(row or {})

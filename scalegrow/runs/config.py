@@ -17,6 +17,7 @@ from scalegrow.runs.fields import build
 from scalegrow.shape import MLPShape, ModelShape
 
 ScheduleKind = Literal["wsd", "cosine", "constant"]
+WATCHING = ("budgets", "evaluation", "checkpoint_seconds", "log_every")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Data:
 
     source: str = "stories"
     seed: int = 0
-    tokenizer: str = "bpe:1024"
+    tokenizer: str | None = "bpe:1024"
     column: str | None = None
     revision: str | None = None
     validation_fraction: float = 0.05
@@ -234,8 +235,12 @@ class RunConfig:
         return build(cls, data, "config")
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, its first 16 digits: two runs of one digest are the same run."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of what decides the weights at any step, its first 16 digits: one digest, one run.
+
+        Budgets are not among it: they say where branches leave the trunk; nor is what only watches.
+        """
+        deciding = {key: value for key, value in self.to_dict().items() if key not in WATCHING}
+        text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -64,3 +64,12 @@ def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
         except InputError as error:
             problems.append(error)
     raise problems[0]
+
+
+def flatten(tables: Any, prefix: str = "") -> dict[str, Any]:
+    """{"optimiser": {"lr": 1}} -> {"optimiser.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        name = f"{prefix}.{key}" if prefix else key
+        found |= flatten(value, name) if isinstance(value, dict) else {name: value}
+    return found

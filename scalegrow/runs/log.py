@@ -35,8 +35,10 @@ class RunLog:
         self._file = path.open("a", encoding="utf-8")
 
     @classmethod
-    def create(cls, path: Path, header: Mapping[str, Any]) -> "RunLog":
-        """A new log with its header; whatever stood there is replaced."""
+    def create(cls, path: Path, header: Mapping[str, Any], *, replace: bool = False) -> "RunLog":
+        """A new log with its header. Raises InputError if one is there, unless it may be replaced."""
+        if path.exists() and not replace:
+            raise InputError(f"{path} is there already: RunLog(path) appends to it; or choose another.")
         path.unlink(missing_ok=True)
         log = cls(path)
         log.append({"scalegrow_log": FORMAT, **header})
@@ -84,16 +86,27 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def status_of(path: Path) -> str | None:
     """finished, diverged or interrupted; None while running, or where there is no log."""
+    status = _last_record(path).get("status")
+    return status if status in STATUSES else None
+
+
+def finished_at(path: Path) -> int:
+    """The step at which a log says it finished; -1 where it does not."""
+    last = _last_record(path)
+    return int(last.get("step", -1)) if last.get("status") == "finished" else -1
+
+
+def _last_record(path: Path) -> dict[str, Any]:
     if not path.exists():
-        return None
+        return {}
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - 4096, 0))
         last = file.read().strip().rpartition(b"\n")[2]
     try:
-        status = json.loads(last).get("status")
-    except (ValueError, AttributeError):
-        return None
-    return status if status in STATUSES else None
+        record = json.loads(last)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, Network, RunConfig
-from scalegrow.runs.fields import build
+from scalegrow.runs.fields import build, flatten
 from scalegrow.shape import MLPShape, ModelShape, shape_for
 from scalegrow.units import format_count, parse_count
 
@@ -19,6 +19,7 @@ STORIES_VOCAB, BYTES_VOCAB = 256, 257
 STEPS_AT_20_TPP = 1000  # below about 500 steps a run is limited by its steps, not by its tokens
 FEWEST_TOKENS, FEWEST_SAMPLES, MOST = 512, 16, 1 << 21  # of a step
 CONTEXTS = ((0.0, 128), (1e6, 256), (1e7, 512), (1e8, 1024), (1e9, 2048))  # from this size
+HELDOUT_SEQUENCES, HELDOUT_SAMPLES = 512, 8192
 NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
 
 
@@ -45,25 +46,34 @@ class Recipe:
             raise InputError(f"kind {self.kind!r} is unknown: choose decoder or network.")
         n_params = parse_count(self.size)
         decoder = self.kind == "decoder"
-        source = self.data or ("stories" if decoder else "regression")
-        model = self._decoder(n_params, source) if decoder else Network(network_shape(n_params))
+        source = self.settings.get("data.source") or self.data or ("stories" if decoder else "regression")
+        if not decoder and source != "regression":
+            raise InputError(f"a dense network learns 'regression', not {source!r}: leave the data out.")
+        tokenizer = str(self.settings.get("data.tokenizer", self.tokenizer))
+        model = self._decoder(n_params, source, tokenizer) if decoder else Network(network_shape(n_params))
         items = per_step(model.shape.n_params, FEWEST_TOKENS if decoder else FEWEST_SAMPLES)
         batch = max(items // model.shape.context, 1) if isinstance(model, Decoder) else items
         plain: dict[str, Any] = {
             "model": asdict(model),
             "budgets": list(self.budgets),
             "batch": batch,
-            "data": {"source": source, "tokenizer": self.tokenizer},
+            "data": {"source": source, "tokenizer": tokenizer if is_text(source) else None},
+            "evaluation": {"sequences": HELDOUT_SEQUENCES if decoder else HELDOUT_SAMPLES},
         }
         for name, value in self.settings.items():
             set_dotted(plain, name, value)
         return RunConfig.from_dict(plain)
 
-    def _decoder(self, n_params: float, source: str) -> Decoder:
-        vocab = self.vocab_size or (STORIES_VOCAB if source == "stories" else vocabulary(self.tokenizer))
+    def _decoder(self, n_params: float, source: str, tokenizer: str) -> Decoder:
+        vocab = self.vocab_size or (vocabulary(tokenizer) if is_text(source) else STORIES_VOCAB)
         usual = next(length for start, length in reversed(CONTEXTS) if n_params >= start)
         context = usual if self.context is None else self.context
         return Decoder(replace(decoder_shape(n_params, vocab), context=context))
+
+
+def is_text(source: str) -> bool:
+    """Whether the data are text, which is tokenised; the built-in sources are not."""
+    return source not in ("stories", "regression")
 
 
 def decoder_shape(n_params: float, vocab_size: int) -> ModelShape:
@@ -103,19 +113,12 @@ def read_recipe(path: Path) -> Recipe:
     """A recipe from TOML: the dials on top, [settings] with dotted names below. Raises InputError."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): give the path of a recipe.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML ({error}): mend it.") from None
     settings = flatten(data.pop("settings", {}))
     return replace(build(Recipe, data, path.name), settings=settings)
-
-
-def flatten(tables: Any, prefix: str = "") -> dict[str, Any]:
-    """{"optimiser": {"lr": 1}} -> {"optimiser.lr": 1}."""
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        name = f"{prefix}.{key}" if prefix else key
-        found |= flatten(value, name) if isinstance(value, dict) else {name: value}
-    return found
 
 
 def set_dotted(data: dict[str, Any], name: str, value: Any) -> None:

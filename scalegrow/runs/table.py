@@ -45,6 +45,7 @@ COLUMNS: dict[str, Column] = {
     "n_params_counts": Column(pl.String(), "which parameters n_params counts: all | non_embedding", "all"),
     "base_cost_included": Column(pl.Boolean(), "true: flops include the base's training", False),
     "seed": Column(pl.Int64(), "seed of the run"),
+    "data": Column(pl.String(), "what the loss was measured on and in which tokens; other data do not compare"),
 }
 POSITIVE = ("n_params", "tokens", "loss", "flops", "growth_factor", "base_params")
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
@@ -209,6 +210,11 @@ def mixing_problems(frame: pl.DataFrame) -> tuple[list[str], list[str]]:
         refusals.append("n_params counts all parameters in some rows and not in others: convert to one count.")
     if len(_values(frame, "base_cost_included")) > 1:
         refusals.append("flops include the base's training in some rows only: convert to one convention.")
+    if len(kinds := _values(frame, "data") - {None}) > 1:
+        names = ", ".join(sorted(map(str, kinds))[:3])
+        refusals.append(f"losses on other data or in other tokens do not compare ({names}): fit each on its own.")
+    if differing := [name for name in frame.columns if "." in name and len(_values(frame, name)) > 1]:
+        warnings.append(f"runs differ in {', '.join(differing[:4])}: a law takes them for runs of one recipe.")
     if len(_values(frame, "selected")) > 1:
         warnings.append("best-of-several rows stand beside unselected ones: the first are biased low.")
     if len(_values(frame, "source") - {None}) > 1:

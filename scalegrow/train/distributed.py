@@ -107,6 +107,8 @@ def start_ranks(device: str | None = None, sharding: str | None = None) -> Ranks
     if sharding not in (None, "none", "ddp", "fsdp"):
         raise InputError(f"sharding {sharding!r} is unknown: choose ddp or fsdp.")
     if count == 1:
+        if sharding in ("ddp", "fsdp"):
+            raise InputError(f"--sharding {sharding} shares a run among ranks: start it with torchrun.")
         return Ranks(device=chosen)
     if chosen == "cuda":
         chosen = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

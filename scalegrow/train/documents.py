@@ -21,7 +21,7 @@ OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open
 COLUMNS = ("text", "story", "content")  # what a text column is called, if nobody says
 KINDS = ".txt, .jsonl (each also .xz, .gz or .bz2) or .parquet"
 DOCUMENT = 8 * 1024  # characters of a document in a text without separators
-LONGEST = 4 * 1024 * 1024  # characters of a separated document; a longer one is cut like a text without
+LONGEST = 64 * 1024  # characters of a separated document; a longer one is cut like a text without
 BLOCK = 1024 * 1024  # characters, or bytes, read at a time
 ROWS = 4096  # rows of Parquet read at a time
 

@@ -63,16 +63,16 @@ def epsilon_diagnostic(config: RunConfig) -> str:
     """One line: the mean square entering the first norm against its epsilon, and what follows."""
     if not isinstance(config.model, Decoder):
         return "no norms in this network"
-    shape, eps = config.model.shape, config.model.norm_eps
+    eps = config.model.norm_eps
     spec = Parameter((), "embedding")
     std = config.parametrisation.embedding_multiplier * standard_deviation(spec, config)
     # RMS(x) / sqrt(RMS(x)^2 + eps) is what is left of unit scale after the norm.
     left = std / math.sqrt(std**2 + eps) if std else 0.0
-    verdict = "the norm is exact" if left > 0.99 else f"the norm leaves {left:.2g} of unit scale: lower norm_eps"
-    return (
-        f"embedding std {std:.3g}, mean square {std**2:.2g} against norm eps {eps:g}: {verdict} "
-        f"(gamma_eps = {critical_gamma(eps, shape.d_model):.2f} at width {shape.d_model})"
-    )
+    verdict = "the norm is exact" if left > 0.95 else f"the norm leaves {left:.2g} of unit scale: lower norm_eps"
+    rule, _ = config.init.rule("embedding")
+    width = round(_fan_in(spec, config))
+    critical = f" (gamma_eps = {critical_gamma(eps, width):.2f} at width {width})" if rule == "gamma" else ""
+    return f"embedding std {std:.3g}, mean square {std**2:.2g} against norm eps {eps:g}: {verdict}{critical}"
 
 
 def _fan_in(spec: Parameter, config: RunConfig) -> float:

@@ -14,7 +14,7 @@ import torch
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.log import RunLog, read_header, status_of
+from scalegrow.runs.log import RunLog, finished_at, read_header, status_of
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.evaluate import evaluate
 from scalegrow.train.init import seed_of
@@ -31,12 +31,14 @@ QUICK_EVALUATION = 8  # mid-run evaluations read this fraction of the held-out s
 class DivergedError(InputError):
     """The loss stopped being a number."""
 
+    exit_code = 4
+
 
 class Watcher(Protocol):
     """Something that looks on: a progress bar, a tracker."""
 
-    def start(self, stage: Stage, header: dict[str, Any]) -> None:
-        """A stage begins or goes on."""
+    def start(self, stage: Stage, header: dict[str, Any], step: int) -> None:
+        """A stage begins, or goes on from a step after its first."""
 
     def record(self, stage: Stage, record: dict[str, Any]) -> None:
         """A record was logged."""
@@ -71,14 +73,14 @@ def train_stage(run: Run, stage: Stage) -> None:
 
     Raises InterruptedRun after saving when a signal asked, DivergedError when the loss is no longer finite.
     """
-    status = status_of(run.log_path(stage))
-    if status == "finished":
+    path = run.log_path(stage)
+    if finished_at(path) >= stage.end:
         return
-    if status == "diverged":
+    if status_of(path) == "diverged":
         raise DivergedError(_diverged(run, stage))
     state, log = _begin(run, stage)
     for watcher in run.watchers:
-        watcher.start(stage, run.header)
+        watcher.start(stage, run.header, state.step)
     status = "interrupted"
     try:
         _advance(run, stage, state, log)
@@ -110,7 +112,7 @@ def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
         facts = load(state, parent)
         state.loss_sum, state.loss_count = 0.0, 0
         header["parent"] = {"stage": stage.parent, "step": stage.start, "sha256": facts["sha256"]}
-    return state, RunLog.create(path, header) if run.ranks.writes else None
+    return state, RunLog.create(path, header, replace=True) if run.ranks.writes else None
 
 
 def _reopened(run: Run, path: Path, state: TrainState, keep_bytes: int) -> RunLog:

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from scalegrow.train.interrupt import Interruption
 from scalegrow.train.loop import Run, Watcher, train_stage
 from scalegrow.train.mup import multipliers, scales
 from scalegrow.train.optim import warmup_steps
-from scalegrow.train.stages import Stage, stages
+from scalegrow.train.stages import Stage, require_extension, stages
 from scalegrow.train.task import Task, task_for
 
 CONFIG = "config.json"
@@ -42,14 +42,14 @@ def train(
         raise InputError(f"batch {config.batch} does not divide among {ranks.count} ranks: choose a multiple.")
     task = task_for(config, cache or folder.parent / "packed")
     with _claimed(folder, config, ranks), Interruption() as interruption:
-        run = Run(config, task, folder, header(config, task), ranks, interruption, watchers)
+        run = Run(config, task, folder, header(config, task, ranks), ranks, interruption, watchers)
         planned = stages(config)
         for stage in planned:
             train_stage(run, stage)
     return planned
 
 
-def header(config: RunConfig, task: Task) -> dict[str, Any]:
+def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
     """What a log says first: the resolved config, counts, the data, muP's numbers, versions."""
     shape = config.model.shape
     n_params = shape.n_params
@@ -72,6 +72,7 @@ def header(config: RunConfig, task: Task) -> dict[str, Any]:
             "n_params_non_embedding": shape.n_params_non_embedding,
             "growth_factor": 1.0,
             "seed": config.seed,
+            "data": data_name(task.describe()),
         },
         "config": config.to_dict(),
         "counts": counts,
@@ -79,12 +80,23 @@ def header(config: RunConfig, task: Task) -> dict[str, Any]:
         "tags": list(task.groups),
         "multipliers": vars(multipliers(config)),
         "scales": {name: vars(scales(spec, config)) for name, spec in task.parameters().items()},
-        "versions": versions(),
+        "versions": versions(ranks),
     }
 
 
-def versions() -> dict[str, str]:
-    """What ran: library versions and the machine's kind."""
+def data_name(description: Mapping[str, object]) -> str:
+    """What losses were measured on, in which tokens: they compare only where this is the same."""
+    source = description["source"]
+    if isinstance(source, dict):
+        tokenizer = description["tokenizer"]
+        assert isinstance(tokenizer, dict)
+        return f"{source['name']} in {tokenizer['spec']} ({str(tokenizer['sha256'])[:8]})"
+    grammar = description.get("grammar")
+    return f"{source} {grammar['seed']}" if isinstance(grammar, dict) else str(source)
+
+
+def versions(ranks: Ranks) -> dict[str, str]:
+    """What ran: library versions, the machine's kind, and among how many it was shared."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "scalegrow": __version__,
@@ -93,6 +105,8 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "device": device,
         "threads": str(torch.get_num_threads()),
+        "ranks": str(ranks.count),
+        "sharding": ranks.sharding,
     }
 
 
@@ -122,10 +136,13 @@ def _keep_config(path: Path, config: RunConfig) -> None:
             there = json.loads(path.read_text())
         except (OSError, ValueError):
             raise InputError(f"{path} cannot be read: remove it, or choose another --out.") from None
-        if different := sorted(_differences(there, wanted)):
+        different = sorted(_differences(there, wanted))
+        if different and different != ["budgets"]:
             names = ", ".join(different[:3])
             raise InputError(f"{path.parent} holds another run (it differs in {names}): choose another --out.")
-        return
+        if not different:
+            return
+        require_extension(RunConfig.from_dict(there), config, path.parent)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(wanted, indent=1))
     partial.rename(path)

@@ -6,9 +6,11 @@ al. 2024, arXiv 2405.18392). Cosine has no trunk: each budget is a run of its ow
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
-from scalegrow.train.optim import decay_start
+from scalegrow.train.optim import decay_start, warmup_steps
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,28 @@ def stages(config: RunConfig) -> list[Stage]:
         for budget, end in ends.items()
     ]
     return [trunk, *branches] if trunk.end else branches
+
+
+def require_extension(old: RunConfig, new: RunConfig, folder: Path) -> None:
+    """Raise InputError unless a trained run can be given these budgets: its own, and others that it can branch to.
+
+    A branch leaves the trunk from a checkpoint: those of the old budgets were kept, and beyond its end it goes on.
+    """
+    if missing := [budget for budget in old.budgets if budget not in new.budgets]:
+        raise InputError(f"{folder} was trained to {', '.join(missing)} too: give --budget {missing[0]} as well.")
+    if warmup_steps(new) != warmup_steps(old):
+        raise InputError(f"{new.budgets[0]} needs a shorter warm-up than {folder} had: choose another --out.")
+    if new.schedule.kind == "cosine":
+        return
+    trunk = next((stage for stage in stages(old) if stage.name == "trunk"), None)
+    end, kept = (trunk.end, trunk.keep) if trunk else (0, frozenset())
+    for budget in (budget for budget in new.budgets if budget not in old.budgets):
+        start = decay_start(new, new.steps(budget))
+        if 0 < start < end and start not in kept:
+            raise InputError(
+                f"{budget} would leave the trunk of {folder} at step {start}, where no checkpoint was kept: "
+                "choose another --out."
+            )
 
 
 def _from_first_weights(config: RunConfig, name: str, end: int, horizon: int | None, keep: Iterable[int]) -> Stage:

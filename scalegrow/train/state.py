@@ -72,7 +72,7 @@ def save(state: TrainState, folder: Path, facts: dict[str, Any], ranks: Ranks) -
 def load(state: TrainState, checkpoint: Path) -> dict[str, Any]:
     """Fill a state from a checkpoint; its state.json. Raises InputError on what is broken or does not fit."""
     facts = read_facts(checkpoint)
-    tensors = {name: _read(checkpoint / name, facts["sha256"][name]) for name in (MODEL, OPTIMISER)}
+    tensors = {name: read_tensors(checkpoint / name, facts["sha256"][name]) for name in (MODEL, OPTIMISER)}
     weights, moments = tensors[MODEL], tensors[OPTIMISER]
     for name, parameter in state.model.named_parameters():
         if name not in weights or weights[name].shape != parameter.shape:
@@ -136,7 +136,8 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path, sha256: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises InputError if it is not what was written."""
     try:
         if file_hash(path) != sha256:
             raise InputError(f"{path} was changed since it was written: remove this checkpoint and resume.")

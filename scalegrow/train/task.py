@@ -220,7 +220,7 @@ def token_source(config: RunConfig, cache: Path) -> TokenSource:
     folder = pack(
         data.source,
         cache,
-        tokenizer=data.tokenizer,
+        tokenizer=data.tokenizer or "bytes",
         column=data.column,
         revision=data.revision,
         validation_fraction=data.validation_fraction,

@@ -16,7 +16,7 @@ class Tracker:
     def __init__(self, start: Callable[[str, dict[str, Any]], Callable[[dict[str, float], int], None]]) -> None:
         self._open = start
 
-    def start(self, stage: Stage, header: dict[str, Any]) -> None:
+    def start(self, stage: Stage, header: dict[str, Any], step: int) -> None:
         """Open."""
         self._send = self._open(f"{header['run']}-{stage.name}", header["config"])
 
