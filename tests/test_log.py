@@ -152,7 +152,23 @@ def test_other_programs_logs_are_passed_over(tmp_path: Path) -> None:
     assert collect(tmp_path).height == 1
 
 
-@pytest.mark.parametrize("row", [None, {}, {"n_params": "1M"}, {"n_params": -1}, {"n_params": True}])
+def test_copies_of_one_run_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_log(tmp_path / name / "log.jsonl", losses(10), run="r1", stage="trunk")
+    with pytest.raises(InputError, match="are copies of one run"):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize("tags", [5, [1, 2], [["a"]], ["a", "a"]])
+def test_tags_are_different_names(tmp_path: Path, tags: object) -> None:
+    write_log(tmp_path / "log.jsonl", losses(10), tags=tags)
+    with pytest.raises(InputError, match="no list of different names"):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "row", [None, {}, {"n_params": "1M"}, {"n_params": -1}, {"n_params": True}, {"n_params": 10**41}]
+)
 def test_a_log_must_say_how_large_its_model_is(tmp_path: Path, row: object) -> None:
     log = RunLog.create(tmp_path / "log.jsonl", {"row": row})
     log.append(losses(10)[0])

@@ -72,9 +72,10 @@ def test_constant_is_a_trunk_that_is_never_annealed() -> None:
     assert {20, 40} <= trunk.keep
 
 
-def test_warm_up_never_fills_a_short_run() -> None:
-    long = tiny_config(schedule=Schedule(warmup="1M tokens"))
-    assert warmup_steps(long) == 10, "half of the smallest budget's 20 steps"
+def test_warm_up_does_not_depend_on_the_budgets() -> None:
+    """Or a branch would not be the run that its budget would have been alone."""
+    long, short = (tiny_config(budgets=budgets) for budgets in (("20tpp",), ("96 tokens", "20tpp")))
+    assert warmup_steps(long) == warmup_steps(short)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Training end to end: one golden step, bitwise resume after any kill, branches, divergence, held-out losses."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from scalegrow.runs.log import read_header, status_of
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.evaluate import evaluate, ratio
 from scalegrow.train.loop import DivergedError
+from scalegrow.train.restore import load_model
 from scalegrow.train.run import train
 from scalegrow.train.state import checkpoints
 from scalegrow.train.stories import Grammar, Stories
@@ -74,7 +77,7 @@ def test_one_golden_step(tmp_path: Path) -> None:
     train(config, tmp_path)
     first, after, _ = records_of(tmp_path, "96_tokens")
     found = (first["loss"], first["gradient_norm"], after["heldout_loss"])
-    assert found == pytest.approx((7.6391, 6.6156, 6.6013), abs=2e-3), (
+    assert found == pytest.approx((7.6391, 6.6156, 7.2879), abs=2e-3), (
         f"one step of the golden run now gives {found}. If you meant to change the model, its first weights, the "
         "story language, the optimiser or the schedule, check the change by the other tests and write the new "
         "numbers here; if you did not, something that decides training has changed without your knowledge."
@@ -207,11 +210,7 @@ def test_a_signal_saves_and_exits(tmp_path: Path, number: signal.Signals) -> Non
 
 def test_branches_equal_runs_of_their_own(whole: Path, tmp_path: Path) -> None:
     """A budget that branches off the shared trunk is the run that budget would have been alone, bit for bit."""
-    config = tiny_config(budgets=("1920 tokens",))
-    from scalegrow.train.optim import warmup_steps
-
-    assert warmup_steps(config) == warmup_steps(tiny_config())
-    train(config, tmp_path)
+    train(tiny_config(budgets=("1920 tokens",)), tmp_path)
     one, other = weights_of(tmp_path, "1920_tokens"), weights_of(whole, "1920_tokens")
     assert all(torch.equal(one[name], other[name]) for name in other)
 
@@ -229,8 +228,6 @@ def test_a_trained_run_takes_further_budgets(whole: Path, tmp_path: Path) -> Non
         train(tiny_config(budgets=("3840 tokens",)), tmp_path)
     with pytest.raises(InputError, match="where no checkpoint was kept"):
         train(tiny_config(budgets=("1920 tokens", "2400 tokens", "3840 tokens")), tmp_path)
-    with pytest.raises(InputError, match="shorter warm-up"):
-        train(tiny_config(budgets=("96 tokens", "1920 tokens", "3840 tokens")), tmp_path)
 
 
 def test_dropout_resumes_bit_for_bit_too(tmp_path: Path) -> None:
@@ -264,10 +261,9 @@ def test_a_network_learns_its_teacher(tmp_path: Path) -> None:
     train(config, tmp_path / "whole")
     assert_same_run(tmp_path / "whole", tmp_path / "run", ("trunk", "20k_tokens"))
     losses = [r["heldout_loss"] for r in records_of(tmp_path / "run", "trunk") if "heldout_loss" in r]
-    assert losses[-1] < losses[0]
     final = [r for r in records_of(tmp_path / "run", "20k_tokens") if "heldout_loss" in r][-1]
     assert final["entropy"] == pytest.approx(0.01), "the noise's variance is the least loss"
-    assert final["excess"] > 0
+    assert 0 < final["heldout_loss"] - 0.01 < 0.9 * (losses[0] - 0.01), "it learns, and not below the noise"
 
 
 def test_a_diverging_run_stops_and_says_so(tmp_path: Path) -> None:
@@ -362,3 +358,119 @@ def test_a_decoder_cannot_read_more_tokens_than_it_knows(tmp_path: Path) -> None
         task_for(tiny_config(data=Data("regression")), tmp_path)
     with pytest.raises(InputError, match="regression"):
         task_for(tiny_network(data=Data("stories")), tmp_path)
+
+
+def test_a_run_stays_with_the_data_it_began_with(tmp_path: Path) -> None:
+    """A text that changed under the same name is another run's data."""
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    pages = "\n\n".join(f"Page {i} of a book about {i * i}." for i in range(3000))
+    text.write_text(pages)
+    config = with_shape(tiny_config(data=Data(str(text), tokenizer="bytes")), vocab_size=257)
+    with pytest.raises(MemoryError):
+        train(config, run, watchers=(Stopper(3),), cache=tmp_path / "packed")
+    text.write_text(pages.replace("book", "boot"))
+    with pytest.raises(InputError, match="was begun on other data"):
+        train(config, run, cache=tmp_path / "packed")
+    text.write_text(pages)
+    train(config, run, cache=tmp_path / "packed")
+
+
+def test_a_damaged_pack_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"Page {i} of a book about {i * i}." for i in range(3000)))
+    config = with_shape(tiny_config(data=Data(str(text), tokenizer="bytes")), vocab_size=257)
+    task_for(config, tmp_path / "packed")
+    (pack,) = (tmp_path / "packed").iterdir()
+    (pack / "train.bin").write_bytes(b"\0" * (pack / "train.bin").stat().st_size)
+    with pytest.raises(InputError, match="changed since it was packed"):
+        task_for(config, tmp_path / "packed")
+
+
+def test_a_checkpoint_of_another_run_is_refused(whole: Path, tmp_path: Path) -> None:
+    """Same shapes, same names, another seed or another step: not what this run had."""
+    shutil.copytree(whole, tmp_path / "run")
+    train(tiny_config(seed=5), tmp_path / "other")
+    checkpoint = Path("trunk", "checkpoints", "step_00000032")
+    for stage in ("3840_tokens", checkpoint):
+        shutil.rmtree(tmp_path / "run" / stage)
+    with pytest.raises(InputError, match=r"is gone: remove .*trunk to train it again"):
+        train(tiny_config(), tmp_path / "run")
+    shutil.copytree(tmp_path / "other" / checkpoint, tmp_path / "run" / checkpoint)
+    with pytest.raises(InputError, match="belongs to another run"):
+        train(tiny_config(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / checkpoint)
+    shutil.copytree(tmp_path / "run" / checkpoint.with_name("step_00000016"), tmp_path / "run" / checkpoint)
+    with pytest.raises(InputError, match=r"was damaged \(step\)"):
+        train(tiny_config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "step": "x"}', '{"format": 9}']
+)
+def test_a_damaged_state_is_refused(whole: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(whole / "trunk" / "checkpoints" / "step_00000032", tmp_path / "step_00000032")
+    (tmp_path / "step_00000032" / "state.json").write_text(content)
+    with pytest.raises(InputError, match="step_00000032"):
+        load_model(tmp_path / "step_00000032")
+
+
+def test_a_checkpoint_s_model_is_the_run_s(whole: Path) -> None:
+    """Its held-out loss is the logged one."""
+    model = load_model(whole / "3840_tokens" / "checkpoints" / "step_00000040")
+    found = evaluate(task_for(tiny_config(), whole), model, 16, 16, "cpu", Ranks())
+    logged = [record for record in records_of(whole, "3840_tokens") if "heldout_loss" in record][-1]
+    assert found["heldout_loss"] == pytest.approx(logged["heldout_loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "\x00\xff"])
+def test_a_damaged_config_is_refused(whole: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(InputError):
+        train(tiny_config(), tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(InputError, match="without its config"):
+        train(tiny_config(), tmp_path / "run")
+
+
+def test_a_model_that_blows_up_in_its_last_step_is_no_checkpoint(tmp_path: Path) -> None:
+    """The training loss is of the weights before the update; the update may still ruin them."""
+    config = tiny_config(budgets=("96 tokens",), optimiser=Optimiser(lr=1e38, clip=0.0))
+    with pytest.raises(DivergedError):
+        train(config, tmp_path)
+    assert status_of(tmp_path / "96_tokens" / "log.jsonl") == "diverged"
+    assert not checkpoints(tmp_path / "96_tokens" / "checkpoints")
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scalegrow.train import state
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "save_file", full)
+        with pytest.raises(InputError, match=r"No space left on device.*free the disk"):
+            train(tiny_config(), tmp_path)
+    assert not list(tmp_path.rglob("*.partial"))
+    train(tiny_config(), tmp_path)
+    assert_same_run(whole, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_layers": 10**7}, {"d_ff": 10**12}, {"context": 10**9}, {"vocab_size": 10**12}]
+)
+def test_runs_that_no_memory_holds_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="GB"):
+        train(with_shape(tiny_config(budgets=("20tpp",)), **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_works_in_a_thread(tmp_path: Path) -> None:
+    """A notebook's or a server's: signals are the main thread's own."""
+    thread = threading.Thread(target=train, args=(tiny_config(budgets=("96 tokens",)), tmp_path))
+    thread.start()
+    thread.join()
+    assert status_of(tmp_path / "96_tokens" / "log.jsonl") == "finished"

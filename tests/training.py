@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scalegrow.runs.config import Decoder, Evaluation, Network, RunConfig
+from scalegrow.runs.config import Decoder, Evaluation, Network, RunConfig, Schedule
 from scalegrow.runs.log import read_records
 from scalegrow.shape import MLPShape, ModelShape
 
@@ -30,6 +30,7 @@ def tiny_config(**changes: Any) -> RunConfig:
         "evaluation": Evaluation(sequences=16, times=4),
         "checkpoint_seconds": 3600.0,
         "log_every": 3,
+        "schedule": Schedule(warmup="480 tokens"),
     }
     return RunConfig(**{**plain, **changes})
 

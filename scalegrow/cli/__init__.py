@@ -25,7 +25,10 @@ def _run() -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        return _refuse(f"the output cannot be written ({error.strerror}): free the disk.")
+        what = error.filename or "the output"
+        return _refuse(f"{what} cannot be written ({error.strerror}): free the disk, or choose another place.")
+    except KeyboardInterrupt:
+        return _refuse("interrupted; what was not saved is lost, what was is whole.", INTERRUPTED)
     except Exception as error:  # the parser's own: an unknown option, a missing one, a word for a number
         message = getattr(error, "format_message", None)
         if type(error).__name__ == "Abort":

@@ -39,7 +39,7 @@ def recipe_from(file: Path | None, dials: dict[str, Any], settings: list[str]) -
     """A recipe from a file, the dials given on the command line over it, and --set last."""
     given = {name: value for name, value in dials.items() if value is not None}
     if file:
-        recipe = replace(read_recipe(file), **given)
+        recipe = read_recipe(file, **given)
     elif "size" in given:
         recipe = Recipe(**given)
     else:
@@ -53,8 +53,9 @@ def recipe_from(file: Path | None, dials: dict[str, Any], settings: list[str]) -
 
 def run(recipe: Recipe, place: Place, *, dry: bool, as_json: bool) -> None:
     """Train, or with dry only say what would be trained."""
-    if place.threads is not None and place.threads < 1:
-        raise InputError(f"{place.threads} threads compute nothing: give --threads 1 or more.")
+    cores = os.cpu_count() or 1
+    if place.threads is not None and not 1 <= place.threads <= cores:
+        raise InputError(f"--threads {place.threads} on {cores} cores: give --threads 1 to {cores}.")
     config = recipe.config()
     out = place.out or Path("runs") / default_name(config)
     if os.environ.get("RANK", "0") == "0":
@@ -142,7 +143,10 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
 
 
 def _last_evaluation(log: Path) -> dict[str, Any]:
-    return [record for record in read_records(log) if "heldout_loss" in record][-1]
+    losses = [record for record in read_records(log) if "heldout_loss" in record]
+    if not losses:
+        raise InputError(f"{log} says it finished but holds no held-out loss: remove its folder and train again.")
+    return losses[-1]
 
 
 def show(config: RunConfig, out: Path, finals: list[tuple[Any, dict[str, Any]]], seconds: float) -> None:

@@ -34,6 +34,7 @@ VARIED = (
     *(f"model.shape.{size}" for size in ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")),
     *("model.shape.width", "model.shape.vocab_size", "evaluation.sequences", "evaluation.times"),
 )
+LARGEST = 1e18  # parameters
 ALWAYS = {"gamma": "init.gamma", "lr": "optimiser.lr", "data_seed": "data.seed"}
 
 
@@ -47,9 +48,10 @@ def collect(folder: Path) -> pl.DataFrame:
     """
     paths = logs_below(folder)
     headers = [read_header(path) for path in paths]
+    _refuse_copies(headers, paths)
     by_tags: dict[tuple[str, ...], list[int]] = {}
     for number, header in enumerate(headers):
-        by_tags.setdefault(tuple(header.get("tags") or ()), []).append(number)
+        by_tags.setdefault(_tags(header, paths[number]), []).append(number)
     losses = [_losses([(number, paths[number]) for number in numbers], tags) for tags, numbers in by_tags.items()]
     found = pl.concat(losses, how="diagonal")
     if found.is_empty():
@@ -66,6 +68,24 @@ def logs_below(folder: Path) -> list[Path]:
     if not paths:
         raise InputError(f"no run log (log.jsonl) below {folder}: give the folder of one run, or of many.")
     return paths
+
+
+def _refuse_copies(headers: list[dict[str, Any]], paths: list[Path]) -> None:
+    """One stage of one run in two places would count twice."""
+    seen: dict[tuple[str, str], Path] = {}
+    for header, path in zip(headers, paths, strict=True):
+        key = str(header.get("run")), str(header.get("stage"))
+        if header.get("run") and key in seen:
+            raise InputError(f"{seen[key]} and {path} are copies of one run: remove one.")
+        seen[key] = path
+
+
+def _tags(header: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """The names of the log's kinds of token."""
+    tags = header.get("tags") or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags) or len({*tags}) < len(tags):
+        raise InputError(f'{path}: its header\'s "tags" is no list of different names: mend it.')
+    return tuple(tags)
 
 
 def _first_line(path: Path) -> bytes:
@@ -128,6 +148,6 @@ def _row(header: dict[str, Any], path: Path) -> dict[str, object]:
     """The header's row. Raises InputError where it does not say how large the model is."""
     row = header.get("row")
     n_params = row.get("n_params") if isinstance(row, dict) else None
-    if isinstance(n_params, bool) or not isinstance(n_params, int | float) or not n_params > 0:
+    if isinstance(n_params, bool) or not isinstance(n_params, int | float) or not 0 < n_params < LARGEST:
         raise InputError(f'{path}: its header\'s "row" lacks n_params, a number above 0: add it.')
-    return dict(row or {})
+    return {name: value for name, value in (row or {}).items() if name != "log"}

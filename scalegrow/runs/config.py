@@ -17,6 +17,7 @@ from scalegrow.runs.fields import build
 from scalegrow.shape import MLPShape, ModelShape
 
 ScheduleKind = Literal["wsd", "cosine", "constant"]
+LARGEST_MULTIPLIER = 1e6
 WATCHING = ("budgets", "evaluation", "checkpoint_seconds", "log_every")
 
 
@@ -65,6 +66,10 @@ class Parametrisation:
         for name in ("base_width", "base_ff", "base_head_dim"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"parametrisation.{name}", value, "a whole number above 0")
+        for name in ("embedding", "attention", "residual", "logit"):
+            value = getattr(self, f"{name}_multiplier")
+            known = value is None or 0 < value <= LARGEST_MULTIPLIER
+            _require(known, f"parametrisation.{name}_multiplier", value, "a factor above 0, such as 1")
 
 
 @dataclass(frozen=True)
@@ -130,11 +135,12 @@ class Schedule:
     """Linear warm-up, then: wsd, constant with a linear decay over the last `decay` of the budget (one trunk
     serves every budget); cosine, down over the whole budget; constant, no decay.
 
-    warmup is a budget ("1tpp", "100k tokens"), at most half of the run. The decay ends at `final` x the peak.
+    warmup is a budget ("0.5tpp", "100k tokens"), the same for every budget of a trunk. The decay ends at `final` x
+    the peak.
     """
 
     kind: ScheduleKind = "wsd"
-    warmup: str = "1tpp"
+    warmup: str = "0.5tpp"
     decay: float = 0.2
     final: float = 0.0
 
@@ -170,8 +176,8 @@ class Evaluation:
     times: int = 20
 
     def __post_init__(self) -> None:
-        _require(self.sequences >= 2, "evaluation.sequences", self.sequences, "at least 2, for a standard error")
-        _require(self.times >= 1, "evaluation.times", self.times, "at least 1")
+        _require(2 <= self.sequences <= 10**7, "evaluation.sequences", self.sequences, "2 to 10 million")
+        _require(1 <= self.times <= 10**5, "evaluation.times", self.times, "1 to 100,000")
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,12 @@ class RunConfig:
         _require(self.batch >= 1, "batch", self.batch, "a whole number of sequences above 0")
         _require(self.log_every >= 1, "log_every", self.log_every, "a whole number of steps above 0")
         _require(self.checkpoint_seconds > 0, "checkpoint_seconds", self.checkpoint_seconds, "above 0")
-        _require(-(2**63) <= self.seed < 2**63 and self.seed >= 0, "seed", self.seed, "a whole number from 0")
-        _require(self.data.seed >= 0, "data.seed", self.data.seed, "a whole number from 0")
+        for name, seed in (
+            ("seed", self.seed),
+            ("data.seed", self.data.seed),
+            ("data.language_seed", self.data.language_seed),
+        ):
+            _require(0 <= seed < 2**63, name, seed, "a whole number from 0 to 2^63 - 1")
         if not self.budgets:
             raise InputError("the run has no budget: give one, such as 20tpp.")
         steps = [self.steps(budget) for budget in self.budgets]

@@ -1,6 +1,7 @@
 """From plain data (TOML, JSON) to frozen dataclasses, by their annotations."""
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -45,6 +46,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return build(kind, value, where)  # type: ignore[arg-type]
     if kind is float and type(value) is int:
         return float(value)
+    if kind is float and type(value) is float and not math.isfinite(value):
+        raise InputError(f"{where} = {value!r} is no finite number: give one.")
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         raise InputError(f"{where} = {value!r} is not {names.get(kind, kind)}.")
@@ -52,18 +55,19 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The first member of a union that takes the value; of dataclasses, the one whose keys fit."""
+    """The value as the member of a union that fits: None, or the dataclass that knows most of its keys."""
     if value is None and type(None) in kinds:
         return None
-    problems = []
-    for kind in kinds:
-        if kind is type(None):
-            continue
-        try:
-            return _value(kind, value, where)
-        except InputError as error:
-            problems.append(error)
-    raise problems[0]
+    best = max((kind for kind in kinds if kind is not type(None)), key=lambda kind: _known_keys(kind, value))
+    return _value(best, value, where)
+
+
+def _known_keys(kind: Any, value: Any) -> int:
+    """How many keys of nested data a dataclass has fields for."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(value, Mapping):
+        return 0
+    hints = get_type_hints(kind)
+    return sum(1 + _known_keys(hints[key], item) for key, item in value.items() if key in hints)
 
 
 def flatten(tables: Any, prefix: str = "") -> dict[str, Any]:

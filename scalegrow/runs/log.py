@@ -65,7 +65,7 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding="utf-8") as lines:
             header = json.loads(lines.readline())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or "scalegrow_log" not in header:
         raise InputError(f"{path} is no run log: its first line must be a header with scalegrow_log.")

@@ -21,6 +21,7 @@ FEWEST_TOKENS, FEWEST_SAMPLES, MOST = 512, 16, 1 << 21  # of a step
 CONTEXTS = ((0.0, 128), (1e6, 256), (1e7, 512), (1e8, 1024), (1e9, 2048))  # from this size
 HELDOUT_SEQUENCES, HELDOUT_SAMPLES = 512, 8192
 NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
+WIDEST_NETWORK = 10**6
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,15 @@ class Recipe:
         source = self.settings.get("data.source") or self.data or ("stories" if decoder else "regression")
         if not decoder and source != "regression":
             raise InputError(f"a dense network learns 'regression', not {source!r}: leave the data out.")
+        if self.context is not None and not decoder:
+            raise InputError("a dense network has no context: leave --context out.")
         tokenizer = str(self.settings.get("data.tokenizer", self.tokenizer))
         model = self._decoder(n_params, source, tokenizer) if decoder else Network(network_shape(n_params))
         items = per_step(model.shape.n_params, FEWEST_TOKENS if decoder else FEWEST_SAMPLES)
         batch = max(items // model.shape.context, 1) if isinstance(model, Decoder) else items
         plain: dict[str, Any] = {
             "model": asdict(model),
-            "budgets": list(self.budgets),
+            "budgets": [" ".join(budget.split()).replace(" tpp", "tpp") for budget in self.budgets],
             "batch": batch,
             "data": {"source": source, "tokenizer": tokenizer if is_text(source) else None},
             "evaluation": {"sequences": HELDOUT_SEQUENCES if decoder else HELDOUT_SAMPLES},
@@ -85,11 +88,12 @@ def decoder_shape(n_params: float, vocab_size: int) -> ModelShape:
 def network_shape(n_params: float) -> MLPShape:
     """The dense network of about N parameters: three hidden layers of equal width, 16 inputs, one output."""
     middle = NETWORK_DEPTH - 1
+    n_params = min(n_params, 1e15)
     # middle w^2 + (inputs + outputs + middle + 1) w + outputs = N
     linear = NETWORK_INPUTS + NETWORK_OUTPUTS + middle + 1
     width = (math.sqrt(linear**2 + 4 * middle * (n_params - NETWORK_OUTPUTS)) - linear) / (2 * middle)
-    if round(width) < 1:
-        raise InputError(f"{format_count(n_params)} parameters make no network: ask for 100 or more.")
+    if not 1 <= round(width) <= WIDEST_NETWORK:
+        raise InputError(f"{format_count(n_params)} parameters make no network: ask for 100 to 1T.")
     return MLPShape(round(width), NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
 
 
@@ -104,21 +108,23 @@ def vocabulary(tokenizer: str) -> int:
     if tokenizer == "bytes":
         return BYTES_VOCAB
     kind, _, size = tokenizer.partition(":")
-    if kind == "bpe" and size.isdigit() and int(size) > BYTES_VOCAB - 1:
+    if kind == "bpe" and size.isascii() and size.isdigit() and int(size) > BYTES_VOCAB - 1:
         return int(size)
     raise InputError(f"tokenizer {tokenizer!r} is unknown: write bytes, bpe:1024 or the path of a tokenizer.json.")
 
 
-def read_recipe(path: Path) -> Recipe:
-    """A recipe from TOML: the dials on top, [settings] with dotted names below. Raises InputError."""
+def read_recipe(path: Path, **over: Any) -> Recipe:
+    """A recipe from TOML: dials on top, [settings] below; `over` goes over its dials. Raises InputError."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be opened ({error.strerror}): give the path of a recipe.") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML ({error}): mend it.") from None
-    settings = flatten(data.pop("settings", {}))
-    return replace(build(Recipe, data, path.name), settings=settings)
+    settings = data.pop("settings", {})
+    if not isinstance(settings, dict):
+        raise InputError(f"{path.name}: settings = {settings!r} is no table: write [settings.optimiser] and so on.")
+    return replace(build(Recipe, {**data, **over}, path.name), settings=flatten(settings))
 
 
 def set_dotted(data: dict[str, Any], name: str, value: Any) -> None:

@@ -92,12 +92,13 @@ def _kind(path: Path) -> str:
 def _digest(path: Path, files: list[Path]) -> str:
     """The sha256 of one file's bytes; of a folder that of its files' names and sha256."""
     if path.is_file():
-        return _file_digest(path)
-    lines = [f"{_file_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+        return file_sha256(path)
+    lines = [f"{file_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
     return sha256("".join(lines).encode()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file. Raises InputError if it cannot be read."""
     digest = sha256()
     try:
         with path.open("rb") as file:
@@ -173,8 +174,9 @@ def _read_jsonl(path: Path, column: str | None) -> Iterator[str]:
             where = f"line {number} of {path}"
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{where} is not JSON ({error.msg}): give one object a line.") from None
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", None) or str(error)
+                raise InputError(f"{where} is not JSON ({reason}): give one object a line.") from None
             if not isinstance(row, dict):
                 raise InputError(f"{where} is not an object: give one with a text column a line.")
             column = text_column(column, list(row), where)

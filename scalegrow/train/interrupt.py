@@ -1,8 +1,11 @@
 """Ctrl-C and SIGTERM ask; the loop answers after the step at hand, with a checkpoint."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRun(KeyboardInterrupt):
@@ -16,7 +19,8 @@ class Interruption:
         self.asked = False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        main = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS} if main else {}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -104,12 +104,14 @@ def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
         sweep(folder)
     own = checkpoints(folder)
     if own:
-        facts = load(state, own[-1])
+        facts = load(state, own[-1], stage.name, run.config)
         return state, _reopened(run, path, state, facts["log_bytes"]) if run.ranks.writes else None
     header = {**run.header, "stage": stage.name, "start_step": stage.start}
     if stage.parent:
         parent = run.checkpoint_folder(stage.parent) / f"step_{stage.start:08d}"
-        facts = load(state, parent)
+        if not parent.exists():
+            raise InputError(f"{parent} is gone: remove {run.folder / stage.parent} to train it again.")
+        facts = load(state, parent, stage.parent, run.config)
         state.loss_sum, state.loss_count = 0.0, 0
         header["parent"] = {"stage": stage.parent, "step": stage.start, "sha256": facts["sha256"]}
     return state, RunLog.create(path, header, replace=True) if run.ranks.writes else None
@@ -156,7 +158,10 @@ def _advance(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> N
             losses.zero_()
             state.loss_sum, state.loss_count = 0.0, 0
         if state.step in stage.evaluate:
-            _report(run, stage, log, _heldout_record(run, stage, state))
+            record = _heldout_record(run, stage, state)
+            if not math.isfinite(record["heldout_loss"] + record["parameter_norm"]):
+                raise DivergedError(_diverged(run, stage, state.step))
+            _report(run, stage, log, record)
         interrupted = run.ranks.any(interrupted) if due else interrupted
         late = run.ranks.any(time.perf_counter() - saved_at > config.checkpoint_seconds) if due else False
         if interrupted or late or state.step in stage.keep:
@@ -251,6 +256,8 @@ def _report(run: Run, stage: Stage, log: RunLog | None, record: dict[str, Any]) 
 def _checkpoint(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> None:
     """Save, then drop the stage's older checkpoints that need not stay."""
     folder = run.checkpoint_folder(stage.name)
+    if not math.isfinite(_norm(state)):
+        raise DivergedError(_diverged(run, stage, state.step))
     facts = {
         "stage": stage.name,
         "tokens": state.step * run.config.tokens_per_step,

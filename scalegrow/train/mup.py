@@ -62,7 +62,7 @@ def multipliers(config: RunConfig) -> Multipliers:
     usual = math.sqrt(base_head_dim) / head_dim if mup else 1 / math.sqrt(head_dim)
     return Multipliers(
         embedding=chosen.embedding_multiplier,
-        attention=chosen.attention_multiplier or usual,
+        attention=usual if chosen.attention_multiplier is None else chosen.attention_multiplier,
         residual=chosen.residual_multiplier,
         logits=chosen.logit_multiplier * (base_width / width if mup else 1.0),
     )

@@ -43,8 +43,8 @@ def set_rate(optimiser: torch.optim.AdamW, relative: float) -> None:
 
 
 def warmup_steps(config: RunConfig) -> int:
-    """w: the warm-up in steps, at most half of the smallest budget."""
-    return min(config.steps(config.schedule.warmup), max(config.steps(config.budgets[0]) // 2, 1))
+    """w: the warm-up in steps, whatever the budgets, so that all can share a trunk."""
+    return config.steps(config.schedule.warmup)
 
 
 def decay_start(config: RunConfig, end: int) -> int:

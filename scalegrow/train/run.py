@@ -2,9 +2,10 @@
 
 import fcntl
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from scalegrow import __version__
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
+from scalegrow.shape import ModelShape
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.interrupt import Interruption
 from scalegrow.train.loop import Run, Watcher, train_stage
@@ -22,7 +24,9 @@ from scalegrow.train.optim import warmup_steps
 from scalegrow.train.stages import Stage, require_extension, stages
 from scalegrow.train.task import Task, task_for
 
-CONFIG = "config.json"
+CONFIG, DATA = "config.json", "data.json"
+BYTES_PER_PARAMETER = 16  # weights, gradients and two moments in float32
+BYTES_PER_LOGIT = 12  # logits, their gradient and the softmax
 
 
 def train(
@@ -40,13 +44,33 @@ def train(
     ranks = ranks or Ranks()
     if config.batch % ranks.count:
         raise InputError(f"batch {config.batch} does not divide among {ranks.count} ranks: choose a multiple.")
+    folder = Path(folder)
+    require_memory(config, ranks)
     task = task_for(config, cache or folder.parent / "packed")
-    with _claimed(folder, config, ranks), Interruption() as interruption:
+    if task.n_heldout is not None and task.n_heldout < 2:
+        raise InputError("too few held-out sequences: raise data.validation_fraction, or shorten the context.")
+    with _claimed(folder, config, task, ranks), Interruption() as interruption:
         run = Run(config, task, folder, header(config, task, ranks), ranks, interruption, watchers)
         planned = stages(config)
         for stage in planned:
             train_stage(run, stage)
     return planned
+
+
+def require_memory(config: RunConfig, ranks: Ranks) -> None:
+    """Raise InputError if weights, moments and logits cannot fit into this machine's memory."""
+    if ranks.device != "cpu":
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shape = config.model.shape
+    width = shape.vocab_size if isinstance(shape, ModelShape) else shape.width
+    step = BYTES_PER_LOGIT * config.tokens_per_step * width // ranks.count
+    needed = BYTES_PER_PARAMETER * shape.n_params + step
+    if needed > there:
+        raise InputError(
+            f"this run needs about {needed / 1e9:,.0f} GB, and the machine has {there / 1e9:,.0f}: "
+            "make the model, the batch or the context smaller."
+        )
 
 
 def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
@@ -111,41 +135,80 @@ def versions(ranks: Ranks) -> dict[str, str]:
 
 
 @contextmanager
-def _claimed(folder: Path, config: RunConfig, ranks: Ranks) -> Iterator[None]:
+def _claimed(folder: Path, config: RunConfig, task: Task, ranks: Ranks) -> Iterator[None]:
     """Hold a folder for this run alone. Raises InputError if another process or another run holds it."""
-    if not ranks.writes:
-        ranks.barrier()
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with ExitStack() as held:
+        problem = None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another process trains in {folder}: wait, or choose another --out.") from None
-        _keep_config(folder / CONFIG, config)
-        ranks.barrier()
+            if ranks.writes:
+                _take(folder, config, task, held)
+        except InputError as error:
+            problem = error
+        if ranks.any(problem is not None):
+            raise problem or InputError("rank 0 refused the run: see its message.")
         yield
+
+
+def _take(folder: Path, config: RunConfig, task: Task, held: ExitStack) -> None:
+    """Lock the folder and see that it is empty or holds this run, on these data."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = held.enter_context((folder / ".lock").open("w"))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(f"another process trains in {folder}: wait, or choose another --out.") from None
+    if not (folder / CONFIG).exists() and any(folder.glob("*/log.jsonl")):
+        raise InputError(f"{folder} holds a run without its {CONFIG}: restore it, or choose another --out.")
+    _keep_config(folder / CONFIG, config)
+    _keep_data(folder / DATA, task.describe())
+
+
+def _keep_data(path: Path, description: dict[str, object]) -> None:
+    """Write what the data are, or check that they are still the same."""
+    wanted = json.loads(json.dumps(description))
+    there = _kept(path)
+    if there is None:
+        _keep(path, wanted)
+    elif different := sorted(_differences(there, wanted)):
+        raise InputError(
+            f"{path.parent} was begun on other data (they differ in {different[0]}): restore them, or choose "
+            "another --out."
+        )
+
+
+def _kept(path: Path) -> Any:
+    """What a file of ours holds; None if it is not there."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{path} cannot be read: restore it, or choose another --out.") from None
+
+
+def _keep(path: Path, data: Any) -> None:
+    """Write beside, then rename."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(data, indent=1))
+    partial.rename(path)
 
 
 def _keep_config(path: Path, config: RunConfig) -> None:
-    """Write the config, or check that the one there is the same."""
+    """Write the config, or check that the one there is the same but for further budgets."""
     wanted = json.loads(json.dumps(config.to_dict()))
-    if path.exists():
-        try:
-            there = json.loads(path.read_text())
-        except (OSError, ValueError):
-            raise InputError(f"{path} cannot be read: remove it, or choose another --out.") from None
-        different = sorted(_differences(there, wanted))
+    if (there := _kept(path)) is not None:
+        old = RunConfig.from_dict(there)
+        different = sorted(_differences(json.loads(json.dumps(old.to_dict())), wanted))
         if different and different != ["budgets"]:
             names = ", ".join(different[:3])
             raise InputError(f"{path.parent} holds another run (it differs in {names}): choose another --out.")
         if not different:
             return
-        require_extension(RunConfig.from_dict(there), config, path.parent)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(wanted, indent=1))
-    partial.rename(path)
+        require_extension(old, config, path.parent)
+    _keep(path, wanted)
 
 
 def _differences(one: Any, other: Any, where: str = "") -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
-from scalegrow.train.optim import decay_start, warmup_steps
+from scalegrow.train.optim import decay_start
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,6 @@ def require_extension(old: RunConfig, new: RunConfig, folder: Path) -> None:
     """
     if missing := [budget for budget in old.budgets if budget not in new.budgets]:
         raise InputError(f"{folder} was trained to {', '.join(missing)} too: give --budget {missing[0]} as well.")
-    if warmup_steps(new) != warmup_steps(old):
-        raise InputError(f"{new.budgets[0]} needs a shorter warm-up than {folder} had: choose another --out.")
     if new.schedule.kind == "cosine":
         return
     trunk = next((stage for stage in stages(old) if stage.name == "trunk"), None)

@@ -7,6 +7,7 @@ its place and renamed, so that a folder of that name is always whole.
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scalegrow.errors import InputError
+from scalegrow.runs.config import RunConfig
 from scalegrow.train.distributed import Ranks, fill, whole
 
 FORMAT = 1
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+STEP = re.compile(r"step_\d{8,}")
+FACTS: dict[str, type | tuple[type, ...]] = {
+    "step": int,
+    "loss_sum": (int, float),
+    "loss_count": int,
+    "seconds": (int, float),
+    "sha256": dict,
+    "stage": str,
+    "config": dict,
+}
 
 
 @dataclass
@@ -48,30 +60,47 @@ def save(state: TrainState, folder: Path, facts: dict[str, Any], ranks: Ranks) -
     if ranks.writes and not target.exists():
         scratch = target.with_suffix(".partial")
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        save_file(weights, scratch / MODEL)
-        save_file(moments, scratch / OPTIMISER)
-        record = {
-            "format": FORMAT,
-            "step": state.step,
-            "loss_sum": state.loss_sum,
-            "loss_count": state.loss_count,
-            "seconds": state.seconds,
-            "sha256": {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)},
-            **facts,
-        }
-        (scratch / STATE).write_text(json.dumps(record, indent=1))
-        for name in (MODEL, OPTIMISER, STATE):
-            _sync(scratch / name)
-        scratch.rename(target)
-        _sync(folder)
+        try:
+            _write(scratch, weights, moments, state, facts)
+            scratch.rename(target)
+            _sync(folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{target} cannot be written ({reason}): free the disk, then go on.") from None
     ranks.barrier()
     return target
 
 
-def load(state: TrainState, checkpoint: Path) -> dict[str, Any]:
-    """Fill a state from a checkpoint; its state.json. Raises InputError on what is broken or does not fit."""
+def _write(
+    scratch: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], state: TrainState, facts: dict[str, Any]
+) -> None:
+    """The files of a checkpoint, forced to disk."""
+    scratch.mkdir(parents=True)
+    save_file(weights, scratch / MODEL)
+    save_file(moments, scratch / OPTIMISER)
+    record = {
+        "format": FORMAT,
+        "step": state.step,
+        "loss_sum": state.loss_sum,
+        "loss_count": state.loss_count,
+        "seconds": state.seconds,
+        "sha256": {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)},
+        **facts,
+    }
+    (scratch / STATE).write_text(json.dumps(record, indent=1))
+    for name in (MODEL, OPTIMISER, STATE):
+        _sync(scratch / name)
+
+
+def load(state: TrainState, checkpoint: Path, stage: str, config: RunConfig) -> dict[str, Any]:
+    """Fill a state from a checkpoint of this run and stage; its state.json.
+
+    Raises InputError on what is broken, does not fit, or belongs to another run.
+    """
     facts = read_facts(checkpoint)
+    if facts["stage"] != stage or RunConfig.from_dict(facts["config"]).digest() != config.digest():
+        raise InputError(f"{checkpoint} belongs to another run or stage: restore the one that was here.")
     tensors = {name: read_tensors(checkpoint / name, facts["sha256"][name]) for name in (MODEL, OPTIMISER)}
     weights, moments = tensors[MODEL], tensors[OPTIMISER]
     for name, parameter in state.model.named_parameters():
@@ -109,12 +138,15 @@ def read_facts(checkpoint: Path) -> dict[str, Any]:
         raise InputError(f"{checkpoint} is no checkpoint: it has no readable {STATE}.") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(f"{checkpoint} has another checkpoint format: this scalegrow reads {FORMAT}.")
+    wrong = [key for key, kind in FACTS.items() if not isinstance(facts.get(key), kind)]
+    if wrong or not STEP.fullmatch(checkpoint.name) or facts["step"] != int(checkpoint.name[5:]):
+        raise InputError(f"{checkpoint}/{STATE} was damaged ({(wrong or ['step'])[0]}): remove this checkpoint.")
     return facts
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints of a folder, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if path.suffix == "" and (path / STATE).exists())
+    return sorted(path for path in folder.glob("step_*") if STEP.fullmatch(path.name) and (path / STATE).exists())
 
 
 def discard(checkpoint: Path) -> None:

@@ -214,7 +214,7 @@ def token_source(config: RunConfig, cache: Path) -> TokenSource:
 
         return Stories(context, data.seed, Grammar(seed=data.language_seed))
     if data.source == "regression":
-        raise InputError("a decoder cannot learn 'regression': name a text, or use --mlp.")
+        raise InputError("a decoder cannot learn 'regression': name a text, or use --network.")
     from scalegrow.train.text import PackedText, pack
 
     folder = pack(

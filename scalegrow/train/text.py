@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,14 +23,15 @@ from numpy.typing import NDArray
 
 from scalegrow.errors import InputError
 from scalegrow.train.batch import Batch
-from scalegrow.train.documents import Corpus, open_corpus
+from scalegrow.train.documents import Corpus, file_sha256, open_corpus
 from scalegrow.train.tokenizer import FILE as TOKENIZER_FILE
 from scalegrow.train.tokenizer import Tokenizer, Tokens, make_tokenizer, read_tokenizer, token_dtype, tokenizer_key
 
-FORMAT = "scalegrow-pack/1"
+FORMAT = "scalegrow-pack/2"
 SPLITS = ("train", "validation")
 ENCODED_AT_ONCE = 2_000_000  # characters: the library holds some hundred bytes a token while it encodes
 HASHES = 2**64
+ABANDONED_AFTER = 86400  # seconds
 NPY_HEADER = 128  # bytes before the numbers of a one-dimensional .npy file
 
 
@@ -78,6 +80,7 @@ def _is_pack(folder: Path) -> bool:
 
 def _write_pack(target: Path, corpus: Corpus, spec: str, settings: dict[str, Any]) -> None:
     """Write into a folder beside the target, then rename: readers see a whole pack or none."""
+    _sweep(target.parent)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.mkdir(parents=True)
@@ -87,6 +90,13 @@ def _write_pack(target: Path, corpus: Corpus, spec: str, settings: dict[str, Any
         raise InputError(f"{target} cannot be written ({error.strerror}): choose another place.") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove packs that a kill left half-written; younger ones may still be written by another process."""
+    for partial in folder.glob(".*.partial"):
+        if time.time() - partial.stat().st_mtime > ABANDONED_AFTER:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(folder: Path, corpus: Corpus, spec: str, settings: dict[str, Any]) -> None:
@@ -102,6 +112,7 @@ def _fill(folder: Path, corpus: Corpus, spec: str, settings: dict[str, Any]) -> 
         "dtype": token_dtype(tokenizer.vocab_size).name,
         "source": {"name": corpus.name, **corpus.identity},
         **counts,
+        "sha256": {name: file_sha256(folder / f"{name}.bin") for name in SPLITS},
     }
     folder.joinpath("meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
@@ -188,6 +199,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         if meta["format"] != FORMAT:
             raise InputError(f"{folder} is of format {meta['format']!r}, not {FORMAT!r}: {advice}.")
         sizes = _sizes(meta)
+        _ = [meta["sha256"][name] for name in SPLITS]
         found = {file: folder.joinpath(file).stat().st_size for file in sizes}
     except OSError as error:
         file = Path(error.filename).name
@@ -235,6 +247,9 @@ class PackedText:
         if context < 1 or not 0 <= seed < HASHES:
             raise InputError(f"context={context}, seed={seed}: give a context above 0, a seed from 0 to 2^64-1.")
         meta = read_meta(folder)
+        for name in SPLITS:
+            if file_sha256(folder / f"{name}.bin") != meta["sha256"][name]:
+                raise InputError(f"{name}.bin of {folder} was changed since it was packed: remove the folder.")
         train, heldout = (_windows(folder, name, meta, context) for name in SPLITS)
         return cls(
             folder=folder,

@@ -104,6 +104,8 @@ class JsonTokenizer:
         library.encode_special_tokens = True  # a document that spells out a separator is text
         library.no_truncation()
         library.no_padding()
+        if not library.get_vocab():
+            raise InputError(f"{spec} has no tokens: save a trained tokenizer.")
         free = max(library.get_vocab().values()) + 1
         separator = next((n for name in SEPARATORS if (n := library.token_to_id(name)) is not None), free)
         return cls(spec, json, max(free, separator + 1), separator, library)
@@ -115,7 +117,11 @@ class JsonTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text."""
-        encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        try:
+            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exception
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{self.spec} cannot encode this text ({reason}): choose a byte-level one.") from None
         return [np.array(encoding.ids, dtype=token_dtype(self.vocab_size)) for encoding in encodings]
 
     def decode(self, tokens: Iterable[int]) -> str:

@@ -23,7 +23,7 @@ class Tracker:
     def record(self, stage: Stage, record: dict[str, Any]) -> None:
         """Send the numbers; a tag's loss as tags/NAME."""
         numbers = {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
-        numbers |= {f"tags/{name}": tag["loss"] for name, tag in record.get("tags", {}).items()}
+        numbers |= {f"tags/{name}": tag["loss"] for name, tag in record.get("tags", {}).items() if tag["share"]}
         self._send(numbers, record["step"])
 
     def end(self, stage: Stage, status: str) -> None:
