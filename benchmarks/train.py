@@ -120,9 +120,9 @@ def limit(case: Case) -> float:
     return 2 * side**3 / min(timed(lambda: torch.mm(a, b, out=out), case.device) for _ in range(6))
 
 
-def ours(case: Case, compiled: bool = False) -> Steps:
+def ours(case: Case, compiled: bool = False, precision: str | None = None) -> Steps:
     """The loop's own step: batch, loss, backward, clip, schedule, AdamW."""
-    config = case.config(compiled)
+    config = replace(case.config(compiled), precision=precision or case.precision)  # type: ignore[arg-type]
     run = Run(config, task_for(config, Path()), Path(), {}, Ranks(device=case.device), Interruption())
     state = fresh_state(run)
 
@@ -290,6 +290,8 @@ def measure(case: Case, least_steps: int) -> dict[str, Any]:
     notes = check_same(case)
     torch._dynamo.reset()
     trainers = {"ours": ours(case), "ours, compiled": ours(case, True), "nanoGPT-style": plain(case)}
+    if case.precision == "float32":
+        trainers["ours, bfloat16"] = ours(case, precision="bfloat16")
     if find_spec("transformers") and find_spec("accelerate"):
         trainers["HF Trainer"] = hugging_face(case)
     torch.set_num_threads(1)
@@ -394,6 +396,7 @@ def claims(results: list[dict[str, Any]]) -> list[str]:
     lines = {"ours / nanoGPT-style": ("nanoGPT-style", "ours_over_this", "{:.2f}")}
     lines["ours / HF Trainer"] = ("HF Trainer", "ours_over_this", "{:.2f}")
     lines["ours / ours, compiled"] = ("ours, compiled", "ours_over_this", "{:.2f}")
+    lines["ours / ours, bfloat16"] = ("ours, bfloat16", "ours_over_this", "{:.2f}")
     lines["fraction of the limit, ours"] = ("ours", "of_limit", "{:.1%}")
     lines["fraction of the limit, ours compiled"] = ("ours, compiled", "of_limit", "{:.1%}")
     shown = []
