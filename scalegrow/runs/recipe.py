@@ -123,7 +123,7 @@ def read_recipe(path: Path, **over: Any) -> Recipe:
         raise InputError(f"{path} cannot be read as TOML ({error}): mend it.") from None
     settings = data.pop("settings", {})
     if not isinstance(settings, dict):
-        raise InputError(f"{path.name}: settings = {settings!r} is no table: write [settings.optimiser] and so on.")
+        raise InputError(f"{path.name}: settings = {settings!r} is no table: write [settings.optimiser].")
     return replace(build(Recipe, {**data, **over}, path.name), settings=flatten(settings))
 
 
