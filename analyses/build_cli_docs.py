@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-COMMANDS = ("predict", "fit", "validate", "laws", "allocate", "train", "collect")
+COMMANDS = ("predict", "fit", "validate", "laws", "allocate", "train", "collect", "grow")
 
 
 def help_of(*words: str) -> str:

@@ -33,6 +33,7 @@ OPERATORS: dict[str, Operator] = {
         Operator("scratch", "none", "none", "a fresh initialisation: the control"),
         Operator("szp", "width", "none", "shrink, zero-pad, perturb (arXiv 2605.13405)"),
         Operator("net2net", "width", "exact", "copy random units, split their outgoing weights (1511.05641)"),
+        Operator("split", "width", "exact", "copies with uneven outgoing weights (LEMON, arXiv 2310.07999)"),
         Operator("tile", "width", "exact", "every unit copied k times (HyperCloning, arXiv 2409.12903)"),
         Operator("tile_noise", "width", "exact", "tile with opposite noise on pairs of copies (2409.12903)"),
         Operator("zero_pad", "width", "exact", "new units that the old ones do not see"),

@@ -222,3 +222,30 @@ def collect(
     from scalegrow.cli.collect import run
 
     run(folder, out, as_json=json)
+
+
+@app.command()
+def grow(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of ours: RUN/STAGE/checkpoints/step_N.")],
+    out: Annotated[Path, typer.Option(help="Folder for the grown checkpoint.")],
+    operator: Annotated[str, typer.Option(help="Growth operator, such as szp, zero_pad, tile or stack.")] = "szp",
+    depth_operator: Annotated[
+        str | None, typer.Option(help="How layers are added; default zero_insert or stack, as the operator.")
+    ] = None,
+    factor: Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width of the target over the base's.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers of the target.")] = None,
+    shrink: Annotated[float, typer.Option(help="SZP's lambda.")] = 0.4,
+    noise: Annotated[float | None, typer.Option(help="Relative std of the noise, where there is one.")] = None,
+    norm_rescale: Annotated[bool, typer.Option("--norm-rescale", help="SZP: gains as in zero_pad.")] = False,
+    moments: Annotated[str, typer.Option(help="carry or reset.")] = "carry",
+    seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
+    json: Json = False,
+) -> None:
+    """Grow a checkpoint: weights and moments into a wider or deeper model."""
+    from scalegrow.cli.grow import Target, run
+
+    arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale, "seed": seed}
+    target = Target(factor, width, layers)
+    run(checkpoint, out, target, (operator, depth_operator), arguments, moments, cache, as_json=json)

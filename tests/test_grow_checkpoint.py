@@ -1,0 +1,145 @@
+"""Growing checkpoints on disk: the function, the moments, the lineage, refusals."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import TINY, tiny_config, tiny_network
+
+from scalegrow.errors import InputError
+from scalegrow.train.checkpoint_growth import grow_checkpoint, zero_step_kl
+from scalegrow.train.grow import widened_shape
+from scalegrow.train.operators import plan
+from scalegrow.train.restore import load_model
+from scalegrow.train.run import train
+
+WIDE = widened_shape(TINY, 2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pre-decay checkpoint of a short run."""
+    folder = tmp_path_factory.mktemp("base")
+    train(tiny_config(), folder)
+    return folder / "trunk" / "checkpoints" / "step_00000032"
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("tile", WIDE),
+        ("tile_noise", WIDE),
+        ("split", WIDE),
+        ("zero_pad", replace(WIDE, d_model=19, d_ff=50, n_layers=3)),
+        ("zero_insert", replace(TINY, n_layers=5)),
+        ("identity_insert", replace(TINY, n_layers=3)),
+    ],
+)
+def test_exact_operators_keep_a_trained_checkpoint_s_function(
+    base: Path, tmp_path: Path, name: str, target: object
+) -> None:
+    lineage = grow_checkpoint(base, tmp_path, plan(TINY, target, name), "carry", tmp_path)
+    tokens = torch.arange(24).unsqueeze(0)
+    with torch.no_grad():
+        logits = [load_model(path)(tokens) for path in (base, tmp_path / "step_00000000")]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-4)
+    assert abs(lineage["zero_step_kl"]) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["szp", "stack", "scratch"])
+def test_others_report_how_far_they_are(base: Path, tmp_path: Path, name: str) -> None:
+    target = replace(TINY, n_layers=4) if name == "stack" else WIDE
+    assert grow_checkpoint(base, tmp_path, plan(TINY, target, name), "carry", tmp_path)["zero_step_kl"] > 1e-4
+    assert zero_step_kl(base, base, tmp_path) == 0
+
+
+def test_the_lineage_says_where_it_comes_from(base: Path, tmp_path: Path) -> None:
+    lineage = grow_checkpoint(base, tmp_path, plan(TINY, WIDE, "tile"), "carry", tmp_path)
+    state = json.loads((tmp_path / "step_00000000" / "state.json").read_text())
+    parent = json.loads((base / "state.json").read_text())
+    assert state["lineage"]["parent"]["sha256"] == parent["sha256"]
+    assert (lineage["parent"]["step"], lineage["parent"]["tokens"]) == (32, 32 * 96)
+    assert lineage["parent"]["flops"] == 6 * TINY.n_params * 32 * 96
+    assert lineage["g_params"] == WIDE.n_params / TINY.n_params
+    assert lineage["axes"]["d_model"] == [16, 32]
+    assert state["optimiser_step"] == 32, "moments are carried, so their counter is"
+    assert state["config"]["model"]["shape"]["d_model"] == 32
+
+
+def test_moments_are_carried_or_reset(base: Path, tmp_path: Path) -> None:
+    growth = plan(TINY, WIDE, "tile")
+    grow_checkpoint(base, tmp_path / "carry", growth, "carry", tmp_path)
+    grow_checkpoint(base, tmp_path / "reset", growth, "reset", tmp_path)
+    old = load_file(base / "optimiser.safetensors")
+    carried = load_file(tmp_path / "carry" / "step_00000000" / "optimiser.safetensors")
+    name = "exp_avg_sq.model.embed_tokens.weight"
+    torch.testing.assert_close(carried[name], old[name].repeat(1, 2) / 4)
+    assert not load_file(tmp_path / "reset" / "step_00000000" / "optimiser.safetensors")
+    with pytest.raises(InputError, match="choose carry or reset"):
+        grow_checkpoint(base, tmp_path / "other", growth, "keep", tmp_path)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scalegrow.train import checkpoint_growth
+
+    growth = plan(TINY, WIDE, "tile")
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_growth, "file_hash", lambda path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            grow_checkpoint(base, tmp_path, growth, "carry", tmp_path)
+    assert not list(tmp_path.iterdir())
+    grow_checkpoint(base, tmp_path, growth, "carry", tmp_path)
+    with pytest.raises(InputError, match="is there already"):
+        grow_checkpoint(base, tmp_path, growth, "carry", tmp_path)
+
+
+def scalegrow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scalegrow", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_the_command_grows_and_says_what_it_did(base: Path, tmp_path: Path) -> None:
+    done = scalegrow("grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "zero-step KL" in done.stdout
+    again = scalegrow("grow", str(base), "--out", "more", "--width", "2", "--layers", "4", "--json", cwd=tmp_path)
+    lineage = json.loads(again.stdout)
+    assert lineage["schema"] == "scalegrow-grow/1"
+    assert (lineage["operator"], lineage["depth_operator"], lineage["layers"]) == ("szp", "stack", [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "how large?"),
+        (("--factor", "2", "--width", "2"), "--factor decides"),
+        (("--operator", "tile", "--width", "1.5"), "no whole factor"),
+        (("--operator", "tyle", "--width", "2"), "did you mean tile"),
+        (("--operator", "ligo", "--width", "2"), "not built yet"),
+        (("--width", "0.5"), "never shrinks"),
+        (("--layers", "1"), "never shrinks"),
+        (("--width", "2", "--shrink", "3"), "from 0 to 1"),
+        (("--width", "2", "--moments", "keep"), "choose carry or reset"),
+        (("--width", "2", "--depth-operator", "szp"), "does not add layers"),
+    ],
+)
+def test_bad_input_is_one_line(base: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = scalegrow("grow", str(base), "--out", "grown", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "grown").exists()
+
+
+def test_networks_do_not_grow_yet(tmp_path: Path) -> None:
+    train(tiny_network(), tmp_path / "net")
+    checkpoint = next((tmp_path / "net" / "trunk" / "checkpoints").iterdir())
+    done = scalegrow("grow", str(checkpoint), "--out", "grown", "--width", "2", cwd=tmp_path)
+    assert "holds a dense network" in done.stderr
