@@ -1,6 +1,7 @@
 """Growing checkpoints on disk: the function, the moments, the lineage, refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,14 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import TINY, tiny_config, tiny_network
+from test_train import Stopper, assert_same_run
+from training import TINY, records_of, tiny_config, tiny_network
 
 from scalegrow.errors import InputError
+from scalegrow.runs.collect import collect
 from scalegrow.train.checkpoint_growth import grow_checkpoint, zero_step_kl
 from scalegrow.train.grow import widened_shape
-from scalegrow.train.operators import plan
+from scalegrow.train.operators import Arguments, plan
 from scalegrow.train.restore import load_model
 from scalegrow.train.run import train
+from scalegrow.train.start import started_config
 
 WIDE = widened_shape(TINY, 2)
 
@@ -143,3 +147,50 @@ def test_networks_do_not_grow_yet(tmp_path: Path) -> None:
     checkpoint = next((tmp_path / "net" / "trunk" / "checkpoints").iterdir())
     done = scalegrow("grow", str(checkpoint), "--out", "grown", "--width", "2", cwd=tmp_path)
     assert "holds a dense network" in done.stderr
+
+
+def test_a_grown_checkpoint_trains_on(base: Path, tmp_path: Path) -> None:
+    """From the base's loss, by its recipe; the run table knows where it comes from; a stop changes nothing."""
+    grow_checkpoint(base, tmp_path / "grown", plan(TINY, WIDE, "tile_noise"), "carry", tmp_path)
+    config = started_config(
+        tmp_path / "grown" / "step_00000000",
+        ("1920 tokens",),
+        {"checkpoint_seconds": 1e-9, "schedule.warmup": "480 tokens", "batch": 4},
+    )
+    train(config, tmp_path / "whole")
+    with pytest.raises(MemoryError):
+        train(config, tmp_path / "stopped", watchers=(Stopper(3),))
+    train(config, tmp_path / "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", ("trunk", "1920_tokens"))
+    (row,) = collect(tmp_path / "whole").filter("annealed").to_dicts()
+    assert (row["operator"], row["base_params"], row["base_tokens"]) == ("tile_noise", TINY.n_params, 32 * 96)
+    assert row["growth_factor"] == pytest.approx(WIDE.n_params / TINY.n_params)
+    assert row["base"] == tiny_config().digest()
+    first = records_of(tmp_path / "whole", "trunk")[0]["loss"]
+    last = [record["loss"] for record in records_of(base.parents[2], "trunk") if "loss" in record][-1]
+    assert first == pytest.approx(last, rel=0.15), "it goes on from the base's loss, not from the first weights'"
+
+
+def test_a_start_that_changed_is_refused(base: Path, tmp_path: Path) -> None:
+    for name, seed in (("grown", 0), ("other", 1)):
+        growth = plan(TINY, WIDE, "szp", arguments=Arguments(seed=seed, shrink=0.4 + seed / 10))
+        grow_checkpoint(base, tmp_path / name, growth, "reset", tmp_path)
+    config = started_config(tmp_path / "grown" / "step_00000000", ("960 tokens",), {"batch": 4})
+    shutil.rmtree(tmp_path / "grown")
+    (tmp_path / "other").rename(tmp_path / "grown")
+    with pytest.raises(InputError, match="other weights than this run began with"):
+        train(config, tmp_path / "run")
+    with pytest.raises(InputError, match="was not grown"):
+        started_config(base, ("960 tokens",), {})
+
+
+def test_the_command_trains_on(base: Path, tmp_path: Path) -> None:
+    grown = scalegrow(
+        "grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path
+    )
+    assert grown.returncode == 0, grown.stderr
+    start = ("--start", "grown/step_00000000")
+    done = scalegrow("train", *start, "--budget", "1tpp", "--out", "run", "--set", "batch=4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused = scalegrow("train", *start, "--size", "20k", cwd=tmp_path)
+    assert "leave that out beside --start" in refused.stderr

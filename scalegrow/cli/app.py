@@ -174,6 +174,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of the first weights and of dropout.")] = None,
     data_seed: Annotated[int | None, typer.Option(help="Seed of the order of the data.")] = None,
     config: Annotated[Path | None, typer.Option(help="A recipe in TOML; options here go over it.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A checkpoint of `scalegrow grow` to train on from, instead of --size.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: optimiser.clip=0.5, model.shape.qk_norm=true.")
     ] = None,
@@ -189,7 +192,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a decoder or a dense network; the same command again goes on where it stopped."""
-    from scalegrow.cli.train import Place, recipe_from, run
+    from scalegrow.cli.train import Place, recipe_from, run, started
 
     dials = {
         "size": size,
@@ -209,7 +212,11 @@ def train(
     }
     settings = [f"{name}={value}" for name, value in named.items() if value is not None] + (set_ or [])
     place = Place(out, cache, device, sharding, threads, tuple(track or ()))
-    run(recipe_from(config, dials, settings), place, dry=dry_run, as_json=json)
+    if start:
+        run(*started(start, dials | {"config": config}, settings), place, dry=dry_run, as_json=json)
+        return
+    recipe = recipe_from(config, dials, settings)
+    run(recipe.config(), recipe.settings, place, dry=dry_run, as_json=json)
 
 
 @app.command()

@@ -21,6 +21,7 @@ ONE_THREAD_BELOW = 1e6  # parameters: smaller models gain little from more threa
 
 
 ENOUGH_STEPS = 500
+NEEDS_TORCH = "training needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,26 @@ def recipe_from(file: Path | None, dials: dict[str, Any], settings: list[str]) -
     return replace(recipe, settings={**recipe.settings, **dict(map(parse_setting, settings))})
 
 
-def run(recipe: Recipe, place: Place, *, dry: bool, as_json: bool) -> None:
+def started(start: Path, dials: dict[str, Any], settings: list[str]) -> tuple[RunConfig, dict[str, Any]]:
+    """The config of a run from a grown checkpoint, and the settings it was given."""
+    if other := [name for name, value in dials.items() if value is not None and name != "budgets"]:
+        raise InputError(f"a grown checkpoint decides its own {other[0]}: leave that out beside --start.")
+    try:
+        from scalegrow.train.start import started_config
+    except ImportError:
+        raise InputError(NEEDS_TORCH) from None
+    given = dict(map(parse_setting, settings))
+    return started_config(start, dials["budgets"] or ("20tpp",), given), given
+
+
+def run(config: RunConfig, settings: dict[str, Any], place: Place, *, dry: bool, as_json: bool) -> None:
     """Train, or with dry only say what would be trained."""
     cores = os.cpu_count() or 1
     if place.threads is not None and not 1 <= place.threads <= cores:
         raise InputError(f"--threads {place.threads} on {cores} cores: give --threads 1 to {cores}.")
-    config = recipe.config()
     out = place.out or Path("runs") / default_name(config)
     if os.environ.get("RANK", "0") == "0":
-        describe(config, recipe, out)
+        describe(config, settings, out)
     if dry:
         if as_json:
             print_json({"schema": "scalegrow-train/1", "folder": str(out), "config": config.to_dict()})
@@ -74,7 +86,7 @@ def default_name(config: RunConfig) -> str:
     return f"{name}-{format_count(config.model.shape.n_params)}-{config.digest()[:8]}"
 
 
-def describe(config: RunConfig, recipe: Recipe, out: Path) -> None:
+def describe(config: RunConfig, settings: dict[str, Any], out: Path) -> None:
     """The plan, on stderr: shape, budgets, what differs from the usual, what to watch."""
     shape = config.model.shape
     if isinstance(shape, ModelShape):
@@ -89,7 +101,7 @@ def describe(config: RunConfig, recipe: Recipe, out: Path) -> None:
     kinds = f"{config.parametrisation.kind}, {config.schedule.kind}"
     note(f"{format_count(shape.n_params)} parameters ({form}), {kinds}")
     note(f"{budgets}; {config.tokens_per_step} {unit} a step, peak lr {config.optimiser.lr:g}")
-    unusual = ", ".join(f"{name} = {value}" for name, value in recipe.settings.items())
+    unusual = ", ".join(f"{name} = {value}" for name, value in settings.items())
     note(f"data {config.data.source}{f'; {unusual}' if unusual else ''}; into {out}")
     _warn_of_few_steps(config)
 
@@ -106,7 +118,7 @@ def _train(config: RunConfig, out: Path, place: Place, *, as_json: bool) -> None
     try:
         import torch
     except ImportError:
-        raise InputError("training needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
+        raise InputError(NEEDS_TORCH) from None
 
     from scalegrow.cli.progress import Progress
     from scalegrow.train.distributed import start_ranks

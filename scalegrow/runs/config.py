@@ -181,6 +181,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A grown checkpoint that a run starts from, and what the run table says of it.
+
+    sha256 is that of its weights, whatever the folder is called; optimiser_step is Adam's counter, 0 where the
+    moments were reset. base is the run that the base came from.
+    """
+
+    checkpoint: str
+    sha256: str
+    optimiser_step: int
+    operator: str
+    base: str
+    base_params: float
+    base_tokens: float
+    growth_factor: float
+    growth_factor_non_embedding: float
+    growth_factor_width: float
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run: a trunk and a cool-down for each of its budgets.
 
@@ -202,6 +222,7 @@ class RunConfig:
     log_every: int = 10
     precision: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         _require(self.batch >= 1, "batch", self.batch, "a whole number of sequences above 0")
@@ -250,6 +271,10 @@ class RunConfig:
         Budgets are not among it: they say where branches leave the trunk; nor is what only watches.
         """
         deciding = {key: value for key, value in self.to_dict().items() if key not in WATCHING}
+        if deciding["start"]:
+            del deciding["start"]["checkpoint"]
+        else:
+            del deciding["start"]
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -91,6 +91,8 @@ def _state(
     lineage = {
         "parent": {
             "sha256": facts["sha256"],
+            "run": base.digest(),
+            "n_params": plan.base.n_params,
             "stage": facts["stage"],
             "step": facts["step"],
             "tokens": facts["tokens"],

@@ -21,7 +21,7 @@ from scalegrow.train.init import seed_of
 from scalegrow.train.interrupt import InterruptedRun, Interruption
 from scalegrow.train.optim import make_adamw, relative_rate, set_rate
 from scalegrow.train.stages import Stage
-from scalegrow.train.state import TrainState, checkpoints, discard, load, save, sweep
+from scalegrow.train.state import TrainState, checkpoints, discard, load, load_start, save, sweep
 from scalegrow.train.task import Task
 
 EVALUATION_BATCH = 64
@@ -114,6 +114,8 @@ def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
         facts = load(state, parent, stage.parent, run.config)
         state.loss_sum, state.loss_count = 0.0, 0
         header["parent"] = {"stage": stage.parent, "step": stage.start, "sha256": facts["sha256"]}
+    elif run.config.start:
+        load_start(state, run.config.start)
     return state, RunLog.create(path, header, replace=True) if run.ranks.writes else None
 
 

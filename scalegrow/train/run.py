@@ -14,7 +14,7 @@ import torch
 
 from scalegrow import __version__
 from scalegrow.errors import InputError
-from scalegrow.runs.config import Decoder, RunConfig
+from scalegrow.runs.config import Decoder, RunConfig, Start
 from scalegrow.shape import ModelShape
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.interrupt import Interruption
@@ -97,6 +97,7 @@ def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
             "growth_factor": 1.0,
             "seed": config.seed,
             "data": data_name(task.describe()),
+            **_grown(config.start),
         },
         "config": config.to_dict(),
         "counts": counts,
@@ -106,6 +107,14 @@ def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
         "scales": {name: vars(scales(spec, config)) for name, spec in task.parameters().items()},
         "versions": versions(ranks),
     }
+
+
+def _grown(start: Start | None) -> dict[str, Any]:
+    """What the run table says of a run that started from a grown checkpoint."""
+    if start is None:
+        return {}
+    told = vars(start)
+    return {name: told[name] for name in told if name not in ("checkpoint", "sha256", "optimiser_step")}
 
 
 def data_name(description: Mapping[str, object]) -> str:

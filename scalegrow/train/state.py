@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scalegrow.errors import InputError
-from scalegrow.runs.config import RunConfig
+from scalegrow.runs.config import RunConfig, Start
 from scalegrow.train.distributed import Ranks, fill, whole
 
 FORMAT = 1
@@ -101,7 +101,23 @@ def load(state: TrainState, checkpoint: Path, stage: str, config: RunConfig) -> 
     facts = read_facts(checkpoint)
     if facts["stage"] != stage or RunConfig.from_dict(facts["config"]).digest() != config.digest():
         raise InputError(f"{checkpoint} belongs to another run or stage: restore the one that was here.")
-    tensors = {name: read_tensors(checkpoint / name, facts["sha256"][name]) for name in (MODEL, OPTIMISER)}
+    _fill(state, checkpoint, facts["sha256"], facts["step"] + (config.start.optimiser_step if config.start else 0))
+    state.step, state.seconds = facts["step"], facts["seconds"]
+    state.loss_sum, state.loss_count = facts["loss_sum"], facts["loss_count"]
+    return facts
+
+
+def load_start(state: TrainState, start: Start) -> None:
+    """Fill a fresh state from the grown checkpoint it starts from. Raises InputError if that was changed."""
+    facts = read_facts(Path(start.checkpoint))
+    if facts["sha256"][MODEL] != start.sha256:
+        raise InputError(f"{start.checkpoint} holds other weights than this run began with: restore them.")
+    _fill(state, Path(start.checkpoint), facts["sha256"], start.optimiser_step)
+
+
+def _fill(state: TrainState, checkpoint: Path, sha256: dict[str, str], counter: int) -> None:
+    """Weights, and moments where there are any, with Adam's counter."""
+    tensors = {name: read_tensors(checkpoint / name, sha256[name]) for name in (MODEL, OPTIMISER)}
     weights, moments = tensors[MODEL], tensors[OPTIMISER]
     for name, parameter in state.model.named_parameters():
         if name not in weights or weights[name].shape != parameter.shape:
@@ -111,11 +127,8 @@ def load(state: TrainState, checkpoint: Path, stage: str, config: RunConfig) -> 
             slots = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, slot in slots.items():
                 fill(slot, moments[f"{moment}.{name}"])
-            counter = torch.tensor(float(facts["step"]), dtype=torch.float32, device=parameter.device)
-            state.optimiser.state[parameter] = {"step": counter, **slots}
-    state.step, state.seconds = facts["step"], facts["seconds"]
-    state.loss_sum, state.loss_count = facts["loss_sum"], facts["loss_count"]
-    return facts
+            steps = torch.tensor(float(counter), dtype=torch.float32, device=parameter.device)
+            state.optimiser.state[parameter] = {"step": steps, **slots}
 
 
 def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
