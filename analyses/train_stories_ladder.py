@@ -2,7 +2,7 @@
 
     python analyses/train_stories_ladder.py [--workers 2] [--folder runs/stories-ladder]
 
-One trunk a size and seed serves all budgets. About two hours on two cores; give the command again after an
+One trunk a size and seed serves all budgets. About 40 minutes on two cores; give the command again after an
 interruption and it goes on. Needs scalegrow[train].
 """
 
