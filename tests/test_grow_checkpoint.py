@@ -91,11 +91,11 @@ def test_moments_are_carried_or_reset(base: Path, tmp_path: Path) -> None:
 def test_nothing_is_overwritten_and_nothing_half_written(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scalegrow.train import checkpoint_growth
+    from scalegrow.train import state
 
     growth = plan(TINY, WIDE, "tile")
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint_growth, "file_hash", lambda path: 1 / 0)
+        patched.setattr(state, "file_hash", lambda path: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             grow_checkpoint(base, tmp_path, growth, "carry", tmp_path)
     assert not list(tmp_path.iterdir())

@@ -144,7 +144,7 @@ def test_resuming_from_the_wrong_place_would_be_noticed(whole: Path, tmp_path: P
     with pytest.raises(InputError, match="was changed since it was written"):
         train(often, tmp_path)
     facts = json.loads((last / "state.json").read_text())
-    from scalegrow.train.state import file_hash
+    from scalegrow.train.hashes import file_hash
 
     facts["sha256"]["model.safetensors"] = file_hash(file)
     (last / "state.json").write_text(json.dumps(facts))

@@ -52,7 +52,7 @@ def run(
     except ImportError:
         raise InputError("growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
     from scalegrow.train.operators import Arguments, plan
-    from scalegrow.train.state import read_facts
+    from scalegrow.train.state import read_facts, step_name
 
     config = RunConfig.from_dict(read_facts(checkpoint)["config"])
     if not isinstance(config.model, Decoder):
@@ -61,7 +61,7 @@ def run(
     growth = plan(base, target.shape(base), *operators, Arguments(**arguments))
     lineage = grow_checkpoint(checkpoint, out, growth, moments, cache or out.parent / "packed")
     if as_json:
-        print_json({"schema": "scalegrow-grow/1", "checkpoint": str(out / "step_00000000"), **lineage})
+        print_json({"schema": "scalegrow-grow/1", "checkpoint": str(out / step_name(0)), **lineage})
         return
     shapes = (("base", base), ("target", growth.target))
     page = console()
@@ -77,7 +77,7 @@ def run(
     )
     page.print(f"\ng = {factors}; {growth.operator}, layers by {growth.depth_operator}, moments {moments}")
     page.print(f"zero-step KL(base || grown) = {lineage['zero_step_kl']:.3g} nats per token")
-    page.print(f"\ninto {out}/step_00000000")
+    page.print(f"\ninto {out / step_name(0)}")
 
 
 def form(shape: ModelShape) -> str:

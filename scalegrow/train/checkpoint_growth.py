@@ -3,13 +3,10 @@
 Policies are choices of their own: what becomes of the moments, and nothing else is guessed.
 """
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from scalegrow.errors import InputError
@@ -19,7 +16,7 @@ from scalegrow.train.axes import decoder_parameters
 from scalegrow.train.grow import grow_moments, grow_weights, target_config
 from scalegrow.train.operators import Plan
 from scalegrow.train.restore import load_model
-from scalegrow.train.state import FORMAT, MODEL, MOMENTS, OPTIMISER, STATE, file_hash, read_facts, read_tensors
+from scalegrow.train.state import MODEL, MOMENTS, OPTIMISER, read_facts, read_tensors, step_name, write_checkpoint
 from scalegrow.train.task import LanguageTask, task_for
 
 MOMENT_POLICIES = ("carry", "reset")
@@ -41,30 +38,15 @@ def grow_checkpoint(checkpoint: Path, out: Path, plan: Plan, moments: str, cache
     base = RunConfig.from_dict(facts["config"])
     if not isinstance(base.model, Decoder):
         raise InputError(f"{checkpoint} holds a dense network: growing takes decoders so far.")
-    target = out / "step_00000000"
+    target = out / step_name(0)
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out.")
-    scratch = target.with_suffix(".partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-        _write_tensors(checkpoint, facts, scratch, base, plan, moments)
-        state = _state(checkpoint, facts, scratch, base, plan, moments)
-        (scratch / STATE).write_text(json.dumps(state, indent=1))
-        scratch.rename(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written ({error.strerror}): choose another --out.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return {**state["lineage"], "zero_step_kl": zero_step_kl(checkpoint, target, cache)}
-
-
-def _write_tensors(
-    checkpoint: Path, facts: dict[str, Any], scratch: Path, base: RunConfig, plan: Plan, moments: str
-) -> None:
     weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
-    save_file(contiguous(grow_weights(weights, base, plan)), scratch / MODEL)
-    save_file(_grown_moments(checkpoint, facts, base, plan) if moments == "carry" else {}, scratch / OPTIMISER)
+    grown = contiguous(grow_weights(weights, base, plan))
+    carried = _grown_moments(checkpoint, facts, base, plan) if moments == "carry" else {}
+    state = _state(facts, base, plan, moments)
+    write_checkpoint(target, grown, carried, state)
+    return {**state["lineage"], "zero_step_kl": zero_step_kl(checkpoint, target, cache)}
 
 
 def _grown_moments(checkpoint: Path, facts: dict[str, Any], base: RunConfig, plan: Plan) -> Tensors:
@@ -83,9 +65,7 @@ def contiguous(tensors: Tensors) -> Tensors:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _state(
-    checkpoint: Path, facts: dict[str, Any], scratch: Path, base: RunConfig, plan: Plan, moments: str
-) -> dict[str, Any]:
+def _state(facts: dict[str, Any], base: RunConfig, plan: Plan, moments: str) -> dict[str, Any]:
     """state.json of the grown checkpoint: step 0 of the target, and where it comes from."""
     growth = Growth(plan.base, plan.target, plan.operator)
     lineage = {
@@ -109,7 +89,6 @@ def _state(
         "g_width": growth.g_width,
     }
     return {
-        "format": FORMAT,
         "stage": "grown",
         "step": 0,
         "tokens": 0,
@@ -117,7 +96,6 @@ def _state(
         "loss_count": 0,
         "seconds": 0.0,
         "optimiser_step": facts["step"] if moments == "carry" else 0,
-        "sha256": {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)},
         "config": target_config(base, plan).to_dict(),
         "lineage": lineage,
     }

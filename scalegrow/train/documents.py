@@ -15,6 +15,7 @@ from typing import IO
 import polars as pl
 
 from scalegrow.errors import InputError
+from scalegrow.train.hashes import file_hash
 from scalegrow.train.tokenizer import SEPARATOR, needed
 
 OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
@@ -99,14 +100,10 @@ def _digest(path: Path, files: list[Path]) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file. Raises InputError if it cannot be read."""
-    digest = sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+        return file_hash(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
-    return digest.hexdigest()
 
 
 def _read_file(path: Path, column: str | None) -> Iterator[str]:

@@ -29,10 +29,8 @@ def evaluate(
     heldout_loss and heldout_se (nats per token); entropy, excess = loss - entropy and excess_se where the truth
     is known (paired by sequence, so far less noisy than the loss); bits_per_byte; tags: {name: {loss, excess}}.
     """
-    if task.n_heldout is not None:
-        if task.n_heldout < 2:
-            raise InputError("fewer than 2 held-out sequences: raise data.validation_fraction.")
-        n = min(n, task.n_heldout)
+    require_heldout(task)
+    n = n if task.n_heldout is None else min(n, task.n_heldout)
     scores = ranks.merge(_chunks(task, model, n, batch, device, ranks), n)
     loss, loss_se = ratio(scores.loss[:, 0], scores.count[:, 0])
     found: dict[str, Any] = {"heldout_loss": loss, "heldout_se": loss_se, "heldout_sequences": n}
@@ -44,6 +42,12 @@ def evaluate(
     if task.groups:
         found["tags"] = {name: _tag(scores, index) for index, name in enumerate(task.groups, start=1)}
     return found
+
+
+def require_heldout(task: Task) -> None:
+    """Raise InputError where held-out items are too few for a standard error."""
+    if task.n_heldout is not None and task.n_heldout < 2:
+        raise InputError("too few held-out sequences: raise data.validation_fraction, or shorten the context.")
 
 
 def ratio(sums: Floats, counts: Floats) -> tuple[float, float]:

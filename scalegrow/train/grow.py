@@ -109,9 +109,9 @@ def _grow_weight(
     grown = grown * tensor_factor(name, base, config, plan)
     if spec.kind == "gain":
         ones = torch.full_like(grown, plan.norm_factor if spec.axes[0].name == "d_model" else 1.0)
-        grown = torch.where(_new(spec, plan, (0,)), ones, grown)
+        grown = torch.where(_new(spec, plan), ones, grown)
     elif "norm.bias" in name:  # a shift of a new coordinate would reach its readers
-        grown = torch.where(_new(spec, plan, (0,)), torch.zeros_like(grown), grown)
+        grown = torch.where(_new(spec, plan), torch.zeros_like(grown), grown)
     elif plan.operator == "zero_pad" and spec.kind == "hidden":
         grown = torch.where(_free(spec, plan), fresh(), grown)
     if plan.operator == "tile_noise" and spec.kind in ("hidden", "head"):
@@ -125,7 +125,7 @@ def _shrunk(name: str, padded: Tensor, spec: Parameter, plan: Plan, fresh: Calla
     """SZP (arXiv 2605.13405): shrink x zero-padded + noise x the target's first weights; gains kept, new are 1."""
     if spec.kind == "gain":
         factor = plan.norm_factor if plan.rescales_norms and spec.axes[0].name == "d_model" else 1.0
-        return torch.where(_new(spec, plan, (0,)), torch.full_like(padded, factor), padded * factor)
+        return torch.where(_new(spec, plan), torch.full_like(padded, factor), padded * factor)
     if spec.kind == "bias":
         return padded
     sigma = NOISE["szp"] if plan.arguments.noise is None else plan.arguments.noise
@@ -147,13 +147,9 @@ def _free(spec: Parameter, plan: Plan) -> Tensor:
     return free.expand(sizes).reshape(spec.shape)
 
 
-def _new(spec: Parameter, plan: Plan, dims: tuple[int, ...]) -> Tensor:
-    """Entries on new coordinates of any of these axes."""
-    new = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
-    for dim in dims:
-        if (axis := spec.axes[dim]).name in plan.maps:
-            new = new | _along(plan.maps[axis.name], len(spec.axes), dim)
-    return new.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+def _new(spec: Parameter, plan: Plan) -> Tensor:
+    """Which entries of a vector (a gain, a shift) are new coordinates."""
+    return _along(plan.maps[spec.axes[0].name], 1, 0)
 
 
 def _along(grown: AxisMap, n_dims: int, dim: int) -> Tensor:

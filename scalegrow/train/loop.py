@@ -15,13 +15,13 @@ import torch
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.log import RunLog, finished_at, read_header, status_of
-from scalegrow.train.distributed import Ranks
+from scalegrow.train.distributed import Ranks, whole
 from scalegrow.train.evaluate import evaluate
 from scalegrow.train.init import seed_of
 from scalegrow.train.interrupt import InterruptedRun, Interruption
 from scalegrow.train.optim import make_adamw, relative_rate, set_rate
 from scalegrow.train.stages import Stage
-from scalegrow.train.state import TrainState, checkpoints, discard, load, load_start, save, sweep
+from scalegrow.train.state import TrainState, checkpoints, discard, load, load_start, save, step_name, sweep
 from scalegrow.train.task import Task
 
 EVALUATION_BATCH = 64
@@ -108,7 +108,7 @@ def _begin(run: Run, stage: Stage) -> tuple[TrainState, RunLog | None]:
         return state, _reopened(run, path, state, facts["log_bytes"]) if run.ranks.writes else None
     header = {**run.header, "stage": stage.name, "start_step": stage.start}
     if stage.parent:
-        parent = run.checkpoint_folder(stage.parent) / f"step_{stage.start:08d}"
+        parent = run.checkpoint_folder(stage.parent) / step_name(stage.start)
         if not parent.exists():
             raise InputError(f"{parent} is gone: remove {run.folder / stage.parent} to train it again.")
         facts = load(state, parent, stage.parent, run.config)
@@ -204,14 +204,13 @@ def dropout(config: RunConfig) -> float:
 
 def _training_record(run: Run, state: TrainState, relative: float, norm: torch.Tensor) -> dict[str, Any]:
     tokens = state.step * run.config.tokens_per_step
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     return {
         "step": state.step,
         "tokens": tokens,
         "flops": run.config.flops_per_token * tokens,
         "loss": state.loss_sum / state.loss_count,
         "lr": run.config.optimiser.lr * relative,
-        "gradient_norm": float(norm),
+        "gradient_norm": float(whole(norm)),
         "seconds": round(state.seconds, 3),
     }
 
@@ -244,8 +243,7 @@ def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]
 
 def _norm(state: TrainState) -> float:
     """The Euclidean norm of all weights."""
-    norms = [parameter.detach().norm() for parameter in state.model.parameters()]
-    return float(sum(float(n.full_tensor() if hasattr(n, "full_tensor") else n) ** 2 for n in norms) ** 0.5)
+    return float(sum(float(whole(parameter.norm())) ** 2 for parameter in state.model.parameters()) ** 0.5)
 
 
 def _report(run: Run, stage: Stage, log: RunLog | None, record: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig, Start
 from scalegrow.shape import ModelShape
 from scalegrow.train.distributed import Ranks
+from scalegrow.train.evaluate import require_heldout
 from scalegrow.train.interrupt import Interruption
 from scalegrow.train.loop import Run, Watcher, train_stage
 from scalegrow.train.mup import multipliers, scales
@@ -47,8 +48,7 @@ def train(
     folder = Path(folder)
     require_memory(config, ranks)
     task = task_for(config, cache or folder.parent / "packed")
-    if task.n_heldout is not None and task.n_heldout < 2:
-        raise InputError("too few held-out sequences: raise data.validation_fraction, or shorten the context.")
+    require_heldout(task)
     with _claimed(folder, config, task, ranks), Interruption() as interruption:
         run = Run(config, task, folder, header(config, task, ranks), ranks, interruption, watchers)
         planned = stages(config)
@@ -78,6 +78,7 @@ def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
     shape = config.model.shape
     n_params = shape.n_params
     digest = config.digest()
+    data = task.describe()
     counts: dict[str, Any] = {
         "n_params": n_params,
         "n_params_non_embedding": shape.n_params_non_embedding,
@@ -96,12 +97,12 @@ def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
             "n_params_non_embedding": shape.n_params_non_embedding,
             "growth_factor": 1.0,
             "seed": config.seed,
-            "data": data_name(task.describe()),
+            "data": data_name(data),
             **_grown(config.start),
         },
         "config": config.to_dict(),
         "counts": counts,
-        "data": task.describe(),
+        "data": data,
         "tags": list(task.groups),
         "multipliers": vars(multipliers(config)),
         "scales": {name: vars(scales(spec, config)) for name, spec in task.parameters().items()},

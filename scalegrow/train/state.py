@@ -4,7 +4,6 @@ A checkpoint is a folder step_00000800 with model.safetensors, optimiser.safeten
 its place and renamed, so that a folder of that name is always whole.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig, Start
 from scalegrow.train.distributed import Ranks, fill, whole
+from scalegrow.train.hashes import file_hash
 
 FORMAT = 1
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
@@ -55,42 +55,41 @@ class TrainState:
 
 def save(state: TrainState, folder: Path, facts: dict[str, Any], ranks: Ranks) -> Path:
     """Write folder/step_N atomically, `facts` into its state.json; its path. Every rank must call it."""
-    target = folder / f"step_{state.step:08d}"
+    target = folder / step_name(state.step)
     weights, moments = tensors_of(state)
     if ranks.writes and not target.exists():
-        scratch = target.with_suffix(".partial")
-        shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            _write(scratch, weights, moments, state, facts)
-            scratch.rename(target)
-            _sync(folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(scratch, ignore_errors=True)
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{target} cannot be written ({reason}): free the disk, then go on.") from None
+        progress = {name: getattr(state, name) for name in ("step", "loss_sum", "loss_count", "seconds")}
+        write_checkpoint(target, weights, moments, {**progress, **facts})
     ranks.barrier()
     return target
 
 
-def _write(
-    scratch: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], state: TrainState, facts: dict[str, Any]
+def step_name(step: int) -> str:
+    """The folder of the checkpoint after a step."""
+    return f"step_{step:08d}"
+
+
+def write_checkpoint(
+    target: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], facts: dict[str, Any]
 ) -> None:
-    """The files of a checkpoint, forced to disk."""
-    scratch.mkdir(parents=True)
-    save_file(weights, scratch / MODEL)
-    save_file(moments, scratch / OPTIMISER)
-    record = {
-        "format": FORMAT,
-        "step": state.step,
-        "loss_sum": state.loss_sum,
-        "loss_count": state.loss_count,
-        "seconds": state.seconds,
-        "sha256": {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)},
-        **facts,
-    }
-    (scratch / STATE).write_text(json.dumps(record, indent=1))
-    for name in (MODEL, OPTIMISER, STATE):
-        _sync(scratch / name)
+    """A whole checkpoint or none: written beside its place, forced to disk, renamed. Raises InputError."""
+    scratch = target.with_suffix(".partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+        save_file(weights, scratch / MODEL)
+        save_file(moments, scratch / OPTIMISER)
+        hashes = {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)}
+        (scratch / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **facts}, indent=1))
+        for name in (MODEL, OPTIMISER, STATE):
+            _sync(scratch / name)
+        scratch.rename(target)
+        _sync(target.parent)
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{target} cannot be written ({reason}): free the disk, then go on.") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def load(state: TrainState, checkpoint: Path, stage: str, config: RunConfig) -> dict[str, Any]:
@@ -173,12 +172,6 @@ def sweep(folder: Path) -> None:
     """Remove what a kill left half-written or half-removed."""
     for leftover in (*folder.glob("*.partial"), *folder.glob("*.discarded")):
         shutil.rmtree(leftover)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
