@@ -1,12 +1,12 @@
 """The data that ship: what they hold, and that they come from the raw files."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scripts import analysis
 
 from scalegrow.errors import InputError
 from scalegrow.laws.fitted import Fit
@@ -18,12 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_data", ROOT / "analyses" / "build_data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return analysis("build_data")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The house keeps its rules: what commands load, what docs say, what is dead."""
 
-import importlib.util
 import json
 import re
 import shlex
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import analysis
 
 ROOT = Path(__file__).parents[1]
 README = ROOT.joinpath("README.md").read_text()
@@ -100,12 +100,7 @@ def test_run_table_doc_lists_every_column() -> None:
 
 
 def test_command_line_doc_is_the_help_itself() -> None:
-    spec = importlib.util.spec_from_file_location("build_cli_docs", ROOT / "analyses" / "build_cli_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert ROOT.joinpath("docs", "cli.md").read_text() == module.page()
+    assert ROOT.joinpath("docs", "cli.md").read_text() == analysis("build_cli_docs").page()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.md")), ids=lambda path: path.name)
