@@ -126,7 +126,6 @@ def test_the_command_grows_and_says_what_it_did(base: Path, tmp_path: Path) -> N
         (("--factor", "2", "--width", "2"), "--factor decides"),
         (("--operator", "tile", "--width", "1.5"), "no whole factor"),
         (("--operator", "tyle", "--width", "2"), "did you mean tile"),
-        (("--operator", "ligo", "--width", "2"), "not built yet"),
         (("--width", "0.5"), "never shrinks"),
         (("--layers", "1"), "never shrinks"),
         (("--width", "2", "--shrink", "3"), "from 0 to 1"),

@@ -293,18 +293,12 @@ def test_layer_maps_are_what_the_papers_say() -> None:
     [
         ({"d_ff": 10}, "growing never shrinks"),
         ({"norm": "layernorm"}, "differ in norm"),
-        ({"tied": False}, "differ in tied"),
+        ({"context": 5, "positions": "learned"}, "differ in positions"),
     ],
 )
 def test_what_no_operator_does_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(BASE, replace(BASE, **change), "szp")
-
-
-@pytest.mark.parametrize("name", ["ligo", "aki", "asymmetric_reset"])
-def test_operators_that_are_not_built_say_so(name: str) -> None:
-    with pytest.raises(InputError, match="not built yet: choose tile"):
-        plan(BASE, widened_shape(BASE, 2), name)
 
 
 @pytest.mark.parametrize("wrong", [{"shrink": 2.0}, {"shrink": -0.1}, {"noise": -1.0}])

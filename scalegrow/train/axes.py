@@ -4,6 +4,7 @@ Names are those of Llama checkpoints. A dimension of a tensor may hold two axes,
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ AxisName = Literal[
 ]
 Role = Literal["in", "out"]
 Kind = Literal["embedding", "hidden", "head", "gain", "bias"]
+LAYER = re.compile(r"(.*?layers\.)(\d+)(\..*)")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ def layer_parameters(shape: ModelShape) -> dict[str, Parameter]:
     return found | _linear(
         "mlp.down_proj", stream_out, (Axis("d_ff", shape.d_ff, "in"),), shape.biases, writes=True
     )
+
+
+def block_of(name: str) -> tuple[str, int | None, str]:
+    """A parameter's name as (before, number of its layer, after); no number outside the layers."""
+    found = LAYER.fullmatch(name)
+    return (found[1], int(found[2]), found[3]) if found else (name, None, "")
 
 
 def mlp_parameters(shape: MLPShape) -> dict[str, Parameter]:

@@ -1,4 +1,4 @@
-"""Grow a training state: weights and moments of a base into those of a target, by a plan.
+"""Grow a training state: weights and moments of a base into those of a target, by a plan, tensor by tensor.
 
 Symbols: E copies values, C gives consumers their shares (scalegrow.train.maps); a, a scalar on a whole tensor.
 A weight W' = a (E W C') has gradient g' = (1/a) (C g E'): moments follow, squared for the second.
@@ -6,22 +6,249 @@ A weight W' = a (E W C') has gradient g' = (1/a) (C g E'): moments follow, squar
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from scalegrow.runs.config import Decoder, RunConfig
-from scalegrow.shape import ModelShape
-from scalegrow.train.axes import Parameter, decoder_parameters
-from scalegrow.train.init import first_values, seed_of
-from scalegrow.train.maps import NEW, AxisMap, Side, grow_tensor
-from scalegrow.train.mup import multipliers
-from scalegrow.train.operators import INSERTED_IDENTITY, Plan
+from scalegrow.runs.config import Decoder, Network, RunConfig
+from scalegrow.shape import MLPShape, ModelShape
+from scalegrow.train.axes import Parameter, block_of, decoder_parameters, mlp_parameters
+from scalegrow.train.init import first_values
+from scalegrow.train.maps import AxisMap, Mixture, Side, grow_tensor
+from scalegrow.train.mup import Multipliers, multipliers
+from scalegrow.train.operators import INSERTED_IDENTITY, Plan, Shape, n_blocks
+from scalegrow.train.perturb import paired_noise, random_like, relative_noise
 
 Tensors = dict[str, Tensor]
-UNITS = ("heads", "kv_heads", "d_ff")
+Read = Callable[[str], Tensor]
+
+UNITS = ("heads", "kv_heads", "d_ff", "width")
 NOISE = {"tile_noise": 0.1, "perturbative_copy": 0.1, "szp": 1.0}  # relative std where none is given
+EMBEDDING, HEAD, FINAL_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm"
+
+
+@dataclass(frozen=True)
+class Grower:
+    """A plan, ready to grow any tensor of a base.
+
+    old and new are the parameters of base and target by name, before and after their multipliers; first gives a
+    target's first weights by name. keeps_eps grows the stream instead of gains and epsilons where its mean
+    square would change: for checkpoints whose epsilon other norms share.
+    """
+
+    plan: Plan
+    old: dict[str, Parameter]
+    new: dict[str, Parameter]
+    before: Multipliers
+    after: Multipliers
+    first: Callable[[str], Tensor]
+    keeps_eps: bool = False
+
+    def weight(self, name: str, read: Read) -> Tensor:
+        """W' of one of the target's parameters; read gives the base's by name."""
+        plan, spec = self.plan, self.new[name]
+        if plan.operator == "scratch":
+            return self.first(name)
+        grown = self._inherited(name, read, "weight")
+        fresh: Callable[[], Tensor] = lambda: self.first(name).to(grown.dtype)  # noqa: E731
+        if plan.operator == "szp":
+            return self._silenced(name, self._shrunk(grown, spec, fresh))
+        grown = times(grown, self.factor(name))
+        if plan.operator == "zero_pad" and spec.kind == "hidden":
+            grown = torch.where(_free(spec, plan), fresh(), grown)
+        if plan.operator == "block_diagonal" and spec.kind == "hidden":
+            grown = grown * _own_copies(spec, plan)
+        if plan.operator == "random_copy" and spec.kind in ("hidden", "head"):
+            grown = self._with_random_consumers(name, grown, spec)
+        if plan.operator == "tile_noise" and spec.kind in ("hidden", "head"):
+            grown = grown + paired_noise(name, grown, spec, plan.maps, self._noise, plan.arguments.seed)
+        if plan.operator == "perturbative_copy" and spec.kind in ("hidden", "head", "embedding"):
+            grown = grown + relative_noise(name, grown, self._noise, plan.arguments.seed)
+        return self._silenced(name, grown)
+
+    def moment(self, name: str, read: Read, side: Side, *, raw: bool = False) -> Tensor:
+        """m' (side "first") or v' ("second"); raw copies them without factors, as some projects do."""
+        scalar = 1.0 if raw or self.plan.operator == "szp" else self.factor(name)
+        grown = self._inherited(name, read, side, raw=raw)
+        return times(grown, scalar ** (-2 if side == "second" else -1))
+
+    def inherits(self, name: str) -> Tensor:
+        """Which entries of a parameter inherit moments, bool; the others have none yet."""
+        source = self.source(name)
+        if self._silent_layer(name):
+            return torch.zeros(self.new[name].shape, dtype=torch.bool)
+        ones = torch.ones(self.old[source].shape)
+        return grow_tensor(ones, self._viewed(name), self.plan.maps, "first") != 0
+
+    def old_copies(self, name: str) -> Tensor:
+        """Which entries join the first copies of the base's coordinates only, bool: what the base had."""
+        spec, kept = self.new[name], torch.ones([1] * len(self.new[name].axes), dtype=torch.bool)
+        for dim, axis in enumerate(spec.axes):
+            if axis.name in self.plan.maps:
+                kept = kept & ~_along(self.plan.maps[axis.name].fresh, len(spec.axes), dim)
+        return kept.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+
+    def source(self, name: str) -> str:
+        """The base's parameter that one of the target's comes from."""
+        if name == HEAD and self.plan.unties:
+            return EMBEDDING
+        prefix, number, tail = block_of(name)
+        if number is None:
+            return name
+        first = 0 if isinstance(self.plan.base, ModelShape) else 1
+        place = number - first
+        if 0 <= place < len(self.plan.layers.source):
+            return f"{prefix}{first + self.plan.layers.source[place]}{tail}"
+        added = n_blocks(self.plan.target) - n_blocks(self.plan.base)
+        return name if place < 0 else f"{prefix}{number - added}{tail}"
+
+    def factor(self, name: str) -> float:
+        """a: what a whole tensor is multiplied by, so that target and base agree in multipliers and norms."""
+        old, new, plan = self.before, self.after, self.plan
+        stream = 1 / plan.norm_factor if self.keeps_eps and plan.rescales_norms else 1.0
+        norm = plan.norm_factor * stream
+        if "q_proj" in name or "k_proj" in name:
+            return math.sqrt(old.attention / new.attention)
+        if "o_proj" in name or "down_proj" in name:
+            return stream * old.residual / new.residual
+        if "embed" in name:
+            return stream * old.embedding / new.embedding
+        if self.new[name].kind == "head":
+            return old.logits / new.logits
+        if name == f"{FINAL_NORM}.weight":
+            return norm * self._tied_factor() / stream
+        if name.endswith("layernorm.weight"):
+            return norm
+        if name == f"{FINAL_NORM}.bias":
+            return self._tied_factor() / stream
+        return 1.0
+
+    @property
+    def _noise(self) -> float:
+        told = self.plan.arguments.noise
+        return NOISE[self.plan.operator] if told is None else told
+
+    def _tied_factor(self) -> float:
+        """What the final norm takes over where the head is the embedding, which cannot be scaled for itself."""
+        if HEAD in self.new or EMBEDDING not in self.new:
+            return 1.0
+        copies = self.plan.maps["d_model"].multiplicity
+        scaled = copies * self.before.embedding / self.after.embedding
+        return self.before.logits / (self.after.logits * scaled)
+
+    def _viewed(self, name: str) -> Parameter:
+        """The base's parameter as this one sees it: an embedding becomes a head when it is untied."""
+        source = self.source(name)
+        spec = self.old[source]
+        if name == HEAD and source == EMBEDDING:
+            vocab, width = spec.axes
+            return Parameter(((vocab,), (replace(width, role="in"),)), "head")
+        return spec
+
+    def _inherited(self, name: str, read: Read, side: Side, *, raw: bool = False) -> Tensor:
+        """E W C' of what the base holds, or its dual; a mixture of its blocks where layers are learned."""
+        plan, spec = self.plan, self._viewed(name)
+        source = self.source(name)
+        grown = grow_tensor(self._mixed(name, read, side), spec, plan.maps, side, raw=raw)
+        if plan.operator == "aki" and (upper := self._upper(source)) and spec.kind in ("hidden", "bias"):
+            above = grow_tensor(read(upper), spec, plan.maps, side, raw=raw)
+            grown = torch.where(_later_outputs(self.new[name], plan), above, grown)
+        if spec.kind == "gain" and side == "weight":
+            return self._gain(name, grown, read(source))
+        if spec.kind == "bias" and "norm" in name and side == "weight":  # a new shift would reach its readers
+            return torch.where(_new(self.new[name], plan), torch.zeros_like(grown), grown)
+        return grown
+
+    def _mixed(self, name: str, read: Read, side: Side) -> Tensor:
+        prefix, number, tail = block_of(name)
+        mix = self.plan.layers.mix
+        if mix is None or number is None:
+            return read(self.source(name))
+        power = 2 if side == "second" else 1
+        parts = [read(f"{prefix}{j}{tail}") * share**power for j, share in enumerate(mix[number])]
+        return torch.stack(parts).sum(0)
+
+    def _upper(self, source: str) -> str:
+        """The same tensor one block further up; nothing above the last."""
+        prefix, number, tail = block_of(source)
+        above = f"{prefix}{number + 1}{tail}" if number is not None else ""
+        same = above in self.old and self.old[above].shape == self.old[source].shape
+        return above if same else ""
+
+    def _gain(self, name: str, grown: Tensor, base: Tensor) -> Tensor:
+        """Gains of copies are copied, of new coordinates 1, of mixtures the mean that their squares weigh."""
+        spec, plan = self.new[name], self.plan
+        axis = spec.axes[0].name
+        if isinstance(plan.maps.get(axis), Mixture):
+            return plan.maps[axis].values(base, 0, power=2)
+        # Divided by what the whole tensor is multiplied by later: a new gain is the norm's factor alone.
+        tied = self._tied_factor() if name.startswith(FINAL_NORM) and plan.operator != "szp" else 1.0
+        return torch.where(_new(spec, plan), torch.full_like(grown, 1 / tied), grown)
+
+    def _shrunk(self, padded: Tensor, spec: Parameter, fresh: Callable[[], Tensor]) -> Tensor:
+        """SZP (arXiv 2605.13405): shrink x zero-padded + noise x the target's first weights; gains kept, new 1."""
+        plan = self.plan
+        if spec.kind == "gain":
+            return times(padded, plan.norm_factor if plan.rescales_norms and _of_stream(spec) else 1.0)
+        if spec.kind == "bias":
+            return padded
+        return plan.arguments.shrink * padded + self._noise * fresh()
+
+    def _with_random_consumers(self, name: str, grown: Tensor, spec: Parameter) -> Tensor:
+        """Consumers of new copies are random, of the inherited ones' std; the output's mean square is kept."""
+        unread = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
+        copies = 1.0
+        for dim, axis in enumerate(spec.axes):
+            grows = self.plan.maps.get(axis.name)
+            if axis.role == "in" and grows is not None and (grows.share == 0).any():
+                unread = unread | _along(grows.share == 0, len(spec.axes), dim)
+                copies *= grows.size / grows.n
+        if not unread.any():
+            return grown
+        unread = unread.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+        inherited = grown[~unread]
+        random = random_like(grown, self.plan.arguments.seed, name) * inherited.square().mean().sqrt()
+        return torch.where(unread, random, grown) / math.sqrt(copies)
+
+    def _silent_layer(self, name: str) -> bool:
+        _, number, _ = block_of(name)
+        first = 0 if isinstance(self.plan.base, ModelShape) else 1
+        return number is not None and number - first in self.plan.layers.inserted
+
+    def _silenced(self, name: str, grown: Tensor) -> Tensor:
+        """Inserted layers change nothing: their last maps are zero, or (identity) gains and biases are.
+
+        An inserted layer of a network is the identity itself: relu(I h) = h, since h is a relu's output.
+        """
+        if not self._silent_layer(name):
+            return grown
+        if isinstance(self.plan.base, MLPShape):
+            return torch.eye(*grown.shape, dtype=grown.dtype) if grown.dim() == 2 else torch.zeros_like(grown)
+        if self.plan.layers.silence == INSERTED_IDENTITY:
+            silent = "layernorm" in name or name.endswith(".bias")
+        else:
+            silent = "o_proj" in name or "down_proj" in name
+        return torch.zeros_like(grown) if silent else grown
+
+
+def parameters_of(shape: Shape) -> dict[str, Parameter]:
+    """Every parameter of a decoder or a network, by name."""
+    return decoder_parameters(shape) if isinstance(shape, ModelShape) else mlp_parameters(shape)
+
+
+def grower(base: RunConfig, plan: Plan) -> Grower:
+    """What grows the checkpoints of a run."""
+    config = target_config(base, plan)
+    new = parameters_of(plan.target)
+    return Grower(
+        plan,
+        parameters_of(plan.base),
+        new,
+        multipliers(base),
+        multipliers(config),
+        lambda name: first_values(name, new[name], config),
+    )
 
 
 def target_config(base: RunConfig, plan: Plan) -> RunConfig:
@@ -30,6 +257,8 @@ def target_config(base: RunConfig, plan: Plan) -> RunConfig:
     zero_pad multiplies the stream's mean square by n / n', so its epsilon shrinks alike; muP's base stays the
     base's, so rates and multipliers follow from the new widths.
     """
+    if isinstance(plan.target, MLPShape):
+        return replace(base, model=Network(plan.target))
     assert isinstance(base.model, Decoder)
     factor = plan.norm_factor**2 if plan.rescales_norms else 1.0
     return replace(base, model=replace(base.model, shape=plan.target, norm_eps=factor * base.model.norm_eps))
@@ -37,99 +266,23 @@ def target_config(base: RunConfig, plan: Plan) -> RunConfig:
 
 def grow_weights(weights: Tensors, base: RunConfig, plan: Plan) -> Tensors:
     """The target's weights. Raises KeyError if one of the base's is missing."""
-    config = target_config(base, plan)
-    specs, old = decoder_parameters(plan.target), decoder_parameters(plan.base)
-    grown = {}
-    for name, spec in specs.items():
-        source = source_of(name, plan)
-        grown[name] = _grow_weight(name, weights[source], old[source], spec, base, config, plan)
-    return grown
+    growing = grower(base, plan)
+    return {name: growing.weight(name, weights.__getitem__) for name in growing.new}
 
 
 def grow_moments(moments: Tensors, base: RunConfig, plan: Plan, side: Side) -> Tensors:
     """First or second moments of the target's weights, by parameter name; zero where nothing is inherited."""
-    config = target_config(base, plan)
-    old = decoder_parameters(plan.base)
-    grown = {}
-    for name in decoder_parameters(plan.target):
-        source = source_of(name, plan)
-        scalar = 1.0 if plan.operator == "szp" else tensor_factor(name, base, config, plan)
-        power = 2 if side == "second" else 1
-        grown[name] = grow_tensor(moments[source], old[source], plan.maps, side) / scalar**power
-    return grown
+    growing = grower(base, plan)
+    return {name: growing.moment(name, moments.__getitem__, side) for name in growing.new}
 
 
-def source_of(name: str, plan: Plan) -> str:
-    """The base's parameter that one of the target's comes from."""
-    head, layers, rest = name.partition("model.layers.")
-    if not layers:
-        return name
-    number, _, tail = rest.partition(".")
-    return f"{head}{layers}{plan.layers.source[int(number)]}.{tail}"
+def times(tensor: Tensor, by: float) -> Tensor:
+    """A tensor times a number; 1 costs nothing."""
+    return tensor if by == 1 else tensor * by
 
 
-def tensor_factor(name: str, base: RunConfig, target: RunConfig, plan: Plan) -> float:
-    """a: what a whole tensor is multiplied by, so that the target's multipliers and norms add up to the base's."""
-    old, new = multipliers(base), multipliers(target)
-    if "q_proj" in name or "k_proj" in name:
-        return math.sqrt(old.attention / new.attention)
-    if "o_proj" in name or "down_proj" in name:
-        return old.residual / new.residual
-    if "embed" in name:
-        return old.embedding / new.embedding
-    if name.startswith("lm_head"):
-        return old.logits / new.logits
-    if name == "model.norm.weight":
-        return plan.norm_factor * _tied_factor(base, target, plan)
-    if name.endswith("layernorm.weight"):
-        return plan.norm_factor
-    if name == "model.norm.bias":
-        return _tied_factor(base, target, plan)
-    return 1.0
-
-
-def _tied_factor(base: RunConfig, target: RunConfig, plan: Plan) -> float:
-    """What the final norm must take over where the head is the embedding, which cannot be scaled for itself."""
-    if not plan.base.tied:
-        return 1.0
-    old, new = multipliers(base), multipliers(target)
-    copies = plan.maps["d_model"].uniform or 1
-    return old.logits / (new.logits * copies * old.embedding / new.embedding)
-
-
-def _grow_weight(
-    name: str, weight: Tensor, old: Parameter, spec: Parameter, base: RunConfig, config: RunConfig, plan: Plan
-) -> Tensor:
-    fresh: Callable[[], Tensor] = lambda: first_values(name, spec, config).to(weight.dtype)  # noqa: E731
-    if plan.operator == "scratch":
-        return fresh()
-    grown = grow_tensor(weight, old, plan.maps, "weight")
-    if plan.operator == "szp":
-        return _shrunk(name, grown, spec, plan, fresh)
-    grown = grown * tensor_factor(name, base, config, plan)
-    if spec.kind == "gain":
-        ones = torch.full_like(grown, plan.norm_factor if spec.axes[0].name == "d_model" else 1.0)
-        grown = torch.where(_new(spec, plan), ones, grown)
-    elif "norm.bias" in name:  # a shift of a new coordinate would reach its readers
-        grown = torch.where(_new(spec, plan), torch.zeros_like(grown), grown)
-    elif plan.operator == "zero_pad" and spec.kind == "hidden":
-        grown = torch.where(_free(spec, plan), fresh(), grown)
-    if plan.operator == "tile_noise" and spec.kind in ("hidden", "head"):
-        grown = grown + _paired_noise(name, grown, spec, plan)
-    if plan.operator == "perturbative_copy" and spec.kind in ("hidden", "head", "embedding"):
-        grown = grown + _noise(name, grown, plan)
-    return _silenced(name, grown, plan)
-
-
-def _shrunk(name: str, padded: Tensor, spec: Parameter, plan: Plan, fresh: Callable[[], Tensor]) -> Tensor:
-    """SZP (arXiv 2605.13405): shrink x zero-padded + noise x the target's first weights; gains kept, new are 1."""
-    if spec.kind == "gain":
-        factor = plan.norm_factor if plan.rescales_norms and spec.axes[0].name == "d_model" else 1.0
-        return torch.where(_new(spec, plan), torch.full_like(padded, factor), padded * factor)
-    if spec.kind == "bias":
-        return padded
-    sigma = NOISE["szp"] if plan.arguments.noise is None else plan.arguments.noise
-    return _silenced(name, plan.arguments.shrink * padded + sigma * fresh(), plan)
+def _of_stream(spec: Parameter) -> bool:
+    return spec.axes[0].name == "d_model"
 
 
 def _free(spec: Parameter, plan: Plan) -> Tensor:
@@ -142,54 +295,54 @@ def _free(spec: Parameter, plan: Plan) -> Tensor:
         reads_nothing = axis.role == "in" and axis.name == "d_model"
         unread = axis.role == "out" and axis.name in UNITS
         if reads_nothing or unread:
-            free = free | _along(plan.maps[axis.name], len(spec.axes), dim)
-    sizes = [axis.size for axis in spec.axes]
-    return free.expand(sizes).reshape(spec.shape)
+            free = free | _along(plan.maps[axis.name].source < 0, len(spec.axes), dim)
+    return free.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+
+
+def _own_copies(spec: Parameter, plan: Plan) -> Tensor:
+    """Factors that make copy i of an output read copy i of its inputs alone (staged training, arXiv 2203.06211).
+
+    k_in where the copies' numbers agree (modulo k_in), 0 elsewhere; 1 where outputs have one copy and average.
+    """
+    n_dims = len(spec.axes)
+    factors, outputs = torch.ones([1] * n_dims), torch.zeros([1] * n_dims, dtype=torch.int64)
+    for dim, axis in enumerate(spec.axes):
+        if axis.role == "out" and axis.name in plan.maps:
+            outputs = torch.maximum(outputs, _along(plan.maps[axis.name].rank, n_dims, dim))
+    if not outputs.any():
+        return factors.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+    for dim, axis in enumerate(spec.axes):
+        if axis.role == "in" and axis.name in plan.maps:
+            grows = plan.maps[axis.name]
+            copies = _along(grows.copies[grows.source.clip(0)], n_dims, dim)
+            own = outputs % copies == _along(grows.rank, n_dims, dim)
+            factors = factors * torch.where(own, copies, torch.zeros_like(copies))
+    return factors.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+
+
+def _later_outputs(spec: Parameter, plan: Plan) -> Tensor:
+    """Entries whose output is a second or later copy."""
+    later = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
+    for dim, axis in enumerate(spec.axes):
+        if axis.role == "out" and axis.name in plan.maps:
+            later = later | _along(plan.maps[axis.name].rank > 0, len(spec.axes), dim)
+    return later.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
 
 
 def _new(spec: Parameter, plan: Plan) -> Tensor:
-    """Which entries of a vector (a gain, a shift) are new coordinates."""
-    return _along(plan.maps[spec.axes[0].name], 1, 0)
+    """Which entries of a vector (a gain, a shift) are coordinates that copy nothing."""
+    grows = plan.maps.get(spec.axes[0].name)
+    if grows is None or isinstance(grows, Mixture):
+        return torch.zeros(spec.shape, dtype=torch.bool)
+    return _along(grows.source < 0, 1, 0)
 
 
-def _along(grown: AxisMap, n_dims: int, dim: int) -> Tensor:
+def _along(values: "AxisMap | object", n_dims: int, dim: int) -> Tensor:
+    """A vector of an axis, shaped to go along one dimension."""
+    vector = torch.as_tensor(values)
     shape = [1] * n_dims
-    shape[dim] = grown.size
-    return torch.from_numpy(grown.source <= NEW).view(shape)
-
-
-def _paired_noise(name: str, grown: Tensor, spec: Parameter, plan: Plan) -> Tensor:
-    """Noise that sums to zero over the copies of every input: equal copies cancel it (HyperCloning, any count)."""
-    noise = _noise(name, grown, plan).reshape([axis.size for axis in spec.axes])
-    for dim, axis in enumerate(spec.axes):
-        if axis.role == "in" and axis.name in plan.maps and axis.name != "head_dim":
-            group = torch.from_numpy(plan.maps[axis.name].source)
-            sums = torch.zeros_like(noise.narrow(dim, 0, plan.maps[axis.name].n)).index_add_(dim, group, noise)
-            counts = torch.bincount(group).to(noise.dtype)
-            shape = [1] * noise.dim()
-            shape[dim] = len(counts)
-            noise = noise - (sums / counts.view(shape)).index_select(dim, group)
-    return noise.reshape(grown.shape)
-
-
-def _noise(name: str, grown: Tensor, plan: Plan) -> Tensor:
-    """Independent noise of a std relative to the tensor's root mean square."""
-    relative = NOISE[plan.operator] if plan.arguments.noise is None else plan.arguments.noise
-    generator = torch.Generator().manual_seed(seed_of(plan.arguments.seed, f"noise/{name}"))
-    noise = torch.randn(grown.shape, generator=generator, dtype=torch.float64).to(grown.dtype)
-    return relative * grown.square().mean().sqrt() * noise
-
-
-def _silenced(name: str, grown: Tensor, plan: Plan) -> Tensor:
-    """Inserted layers write nothing: their last maps are zero, or (identity) their gains and biases are."""
-    _, layers, rest = name.partition("model.layers.")
-    if not layers or int(rest.partition(".")[0]) not in plan.layers.inserted:
-        return grown
-    if plan.layers.silence == INSERTED_IDENTITY:
-        silent = "layernorm" in name or name.endswith(".bias")
-    else:
-        silent = "o_proj" in name or "down_proj" in name
-    return torch.zeros_like(grown) if silent else grown
+    shape[dim] = len(vector)
+    return vector.view(shape)
 
 
 def widened_shape(base: ModelShape, factor: float) -> ModelShape:

@@ -7,7 +7,8 @@ A parameter W that produces its `out` axes and reads its `in` axes then grows by
     W' = E_out W C_in'          the function is the base's
     g' = C_out g E_in'          gradients, and so first moments
     v' = C_out^2 v E_in^2'      second moments, elementwise squares
-One rule for tile (C = 1/k), uneven splits (C sums to 1 over copies) and zero-pad (E = C = [I; 0]).
+One rule for tile (C = 1/k), uneven splits (C sums to 1 over copies), zero-pad (E = C = [I; 0]) and mixtures, whose
+E and C are any matrices.
 """
 
 from collections.abc import Mapping
@@ -26,12 +27,13 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Side = Literal["weight", "first", "second"]  # a weight, a first moment (or gradient), a second moment
 
-NEW, MEAN = -1, -2  # a coordinate that copies nothing (zero), or holds the mean of the old ones
+# A coordinate that copies nothing (zero), holds the mean of the old ones, or mixes them.
+NEW, MEAN, MIXED = -1, -2, -3
 
 
 @dataclass(frozen=True)
 class AxisMap:
-    """source [n']: the old coordinate each new one copies, NEW or MEAN. share [n']: C, what consumers give it."""
+    """source [n']: the old coordinate each new one copies, NEW, MEAN or MIXED. share [n']: C, what consumers give it."""
 
     n: int
     source: Ints
@@ -48,11 +50,40 @@ class AxisMap:
         return np.bincount(self.source[self.source >= 0], minlength=self.n)
 
     @property
-    def uniform(self) -> int | None:
-        """The number of copies if every old coordinate has as many, and none is the mean; None otherwise."""
+    def rank(self) -> Ints:
+        """Which copy of its source each new coordinate is, from 0; 0 too where it copies nothing, [n']."""
+        order = np.argsort(self.source, kind="stable")
+        ordered = self.source[order]
+        first = np.searchsorted(ordered, ordered, side="left")
+        rank = np.empty(self.size, dtype=np.int64)
+        rank[order] = np.arange(self.size) - first
+        return np.where(self.source >= 0, rank, 0)
+
+    @property
+    def fresh(self) -> NDArray[np.bool_]:
+        """Coordinates that the base does not have: all but the first copy of each of its own, [n']."""
+        return (self.source < 0) | (self.rank > 0)
+
+    @property
+    def mean_square(self) -> float:
+        """What growing does to the mean square of the axis: copies n / n', where all have as many copies.
+
+        1 for mixtures, which keep it, and for uneven copies, where it holds on average only.
+        """
         copies = self.copies
-        same = (copies == copies[0]).all() and not (self.source == MEAN).any()
-        return int(copies[0]) if same else None
+        if (self.source == MIXED).any() or (copies != copies[0]).any():
+            return 1.0
+        return float(copies[0]) * self.n / self.size
+
+    @property
+    def multiplicity(self) -> float:
+        """E'E = multiplicity x I, on average where copies are uneven: what a tied head makes of the logits."""
+        return float(((self.source >= 0) | (self.source == MIXED)).sum()) / self.n
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """(E, C), each [n', n], float64."""
+        eye = torch.eye(self.n, dtype=torch.float64)
+        return self.values(eye, 0), self.consumers(eye, 0)
 
     def values(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
         """E applied along a dimension (E^2 for power 2; the mean's entries are 1/n, then 1/n^2)."""
@@ -70,6 +101,33 @@ class AxisMap:
         grown = tensor.index_select(dim, torch.from_numpy(self.source.clip(0)))
         weight = np.where(self.source >= 0, self.share, 0.0) ** power
         return grown if (weight == 1).all() else grown * _along(weight, grown, dim)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(AxisMap):
+    """New coordinates are linear mixtures of the old: E and C are matrices [n', n], learned or drawn."""
+
+    e: Tensor
+    c: Tensor
+
+    @classmethod
+    def of(cls, e: Tensor, c: Tensor) -> "Mixture":
+        """The map of two matrices. Where E begins with the identity, the first n are the old coordinates."""
+        size, n = e.shape
+        head = e[:n].detach().double()
+        old = torch.equal(head, torch.eye(n, dtype=torch.float64)) if size >= n else False
+        source = np.full(size, MIXED)
+        if old:
+            source[:n] = np.arange(n)
+        return cls(n, source, np.ones(size), e, c)
+
+    def values(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
+        """E applied along a dimension; for power 2 its entries' squares."""
+        return _times(self.e, tensor, dim, power)
+
+    def consumers(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
+        """C applied along a dimension; for power 2 its entries' squares."""
+        return _times(self.c, tensor, dim, power)
 
 
 def tile(n: int, size: int) -> AxisMap:
@@ -107,8 +165,30 @@ def uneven(base: AxisMap, rng: np.random.Generator) -> AxisMap:
     return AxisMap(base.n, base.source, np.where(base.source >= 0, raw / total[base.source.clip(0)], 0.0))
 
 
+def first_share(base: AxisMap) -> AxisMap:
+    """The same copies, of which consumers read the first alone."""
+    return AxisMap(base.n, base.source, np.where((base.source >= 0) & (base.rank == 0), 1.0, 0.0))
+
+
+def orthogonal_mixture(n: int, size: int, rng: np.random.Generator) -> AxisMap:
+    """x' = [x; R x], R's rows orthonormal (in blocks of n where there are more); C = E (E'E)^-1, so C'E = I.
+
+    New coordinates stay in the subspace that the old ones span, and none is a clone of one.
+    """
+    blocks = [np.eye(n)]
+    for start in range(n, size, n):
+        q, r = np.linalg.qr(rng.standard_normal((n, n)))
+        blocks.append((q * np.sign(np.diag(r)))[: min(n, size - start)])
+    e = np.concatenate(blocks)
+    c = e @ np.linalg.inv(e.T @ e)
+    return Mixture.of(torch.from_numpy(e), torch.from_numpy(c)) if size > n else tile(n, size)
+
+
 def of_groups(kv_heads: AxisMap, group: AxisMap) -> AxisMap:
     """Query heads as (kv head, member): query head j reads kv head j // group, so whole groups move together."""
+    if isinstance(kv_heads, Mixture) or isinstance(group, Mixture):
+        pairs = zip(kv_heads.matrices(), group.matrices(), strict=True)
+        return Mixture.of(*(torch.kron(one, other) for one, other in pairs))
     kv, member = np.repeat(np.arange(kv_heads.size), group.size), np.tile(np.arange(group.size), kv_heads.size)
     old = (kv_heads.source[kv] >= 0) & (group.source[member] >= 0)
     source = np.where(old, kv_heads.source[kv] * group.n + group.source[member], NEW)
@@ -129,13 +209,15 @@ def stride_pad(n: int, size: int) -> AxisMap:
     return AxisMap(n, source, (source >= 0).astype(np.float64))
 
 
-def grow_tensor(tensor: Tensor, spec: Parameter, maps: Mapping[AxisName, AxisMap], side: Side) -> Tensor:
-    """W', g' or v' of a parameter whose axes grow by these maps; axes without one stay."""
+def grow_tensor(
+    tensor: Tensor, spec: Parameter, maps: Mapping[AxisName, AxisMap], side: Side, *, raw: bool = False
+) -> Tensor:
+    """W', g' or v' of a parameter whose axes grow by these maps; axes without one stay. raw copies along all."""
     power = 2 if side == "second" else 1
     grown = tensor.reshape([axis.size for axis in spec.axes])
     for dim, axis in enumerate(spec.axes):
         if axis.name in maps:
-            reads = (axis.role == "in") == (side == "weight")
+            reads = not raw and (axis.role == "in") == (side == "weight")
             apply = maps[axis.name].consumers if reads else maps[axis.name].values
             grown = apply(grown, dim, power)
     return grown.reshape(_grown_shape(spec, maps))
@@ -146,6 +228,11 @@ def _grown_shape(spec: Parameter, maps: Mapping[AxisName, AxisMap]) -> list[int]
         int(np.prod([maps[axis.name].size if axis.name in maps else axis.size for axis in axes]))
         for axes in spec.dimensions
     ]
+
+
+def _times(matrix: Tensor, tensor: Tensor, dim: int, power: int) -> Tensor:
+    used = matrix.to(tensor.dtype)
+    return torch.tensordot(used.square() if power == 2 else used, tensor, dims=([1], [dim])).movedim(0, dim)
 
 
 def _along(weight: Floats, like: Tensor, dim: int) -> Tensor:

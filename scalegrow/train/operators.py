@@ -1,7 +1,7 @@
 """Growth operators: which coordinates of the target are which of the base, and what the new ones hold.
 
 Every operator is a plan: a map for each axis (scalegrow.train.maps), a map of layers, and rules for what no map
-decides. Sources and exceptions are in docs/growth.md.
+decides (scalegrow.train.grow). Sources and exceptions are in docs/growth.md.
 """
 
 import math
@@ -12,12 +12,14 @@ import numpy as np
 
 from scalegrow.errors import InputError
 from scalegrow.growth import OPERATORS, operator
-from scalegrow.shape import ModelShape
+from scalegrow.shape import MLPShape, ModelShape
 from scalegrow.train.axes import AxisName
 from scalegrow.train.maps import (
     AxisMap,
+    first_share,
     mean_pad,
     of_groups,
+    orthogonal_mixture,
     random_copies,
     stride_pad,
     tile,
@@ -25,6 +27,7 @@ from scalegrow.train.maps import (
     zero_pad,
 )
 
+Shape = ModelShape | MLPShape
 AxisRule = Callable[[int, int], AxisMap]
 
 INSERTED_ZERO, INSERTED_IDENTITY = "zero", "identity"
@@ -32,11 +35,15 @@ INSERTED_ZERO, INSERTED_IDENTITY = "zero", "identity"
 
 @dataclass(frozen=True)
 class Layers:
-    """source [L']: the base's layer that each new one copies. inserted: those silenced, and how."""
+    """source [L']: the base's block that each new one copies. inserted: those silenced, and how.
+
+    mix [L'][L], where it is given, says how much of each of the base's blocks a new one holds (LiGO).
+    """
 
     source: tuple[int, ...]
     inserted: frozenset[int] = frozenset()
     silence: str = ""
+    mix: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,19 +52,22 @@ class Arguments:
 
     shrink is SZP's lambda. noise is a std: for szp relative to the target's first weights, for tile_noise and
     perturbative_copy relative to each tensor's root mean square. norm_rescale lets SZP rescale gains as zero_pad
-    does.
+    does. learn_steps is how long LiGO learns its maps.
     """
 
     shrink: float = 0.4
     noise: float | None = None
     norm_rescale: bool = False
     seed: int = 0
+    learn_steps: int = 100
 
     def __post_init__(self) -> None:
         if not 0 <= self.shrink <= 1:
             raise InputError(f"shrink = {self.shrink!r}: give a factor from 0 to 1, such as 0.4.")
         if self.noise is not None and not 0 <= self.noise < math.inf:
             raise InputError(f"noise = {self.noise!r}: give a relative std from 0, such as 1.")
+        if not 1 <= self.learn_steps <= 10**6:
+            raise InputError(f"learn_steps = {self.learn_steps!r}: give a whole number from 1, such as 100.")
 
 
 @dataclass(frozen=True)
@@ -66,8 +76,8 @@ class Plan:
 
     operator: str
     depth_operator: str
-    base: ModelShape
-    target: ModelShape
+    base: Shape
+    target: Shape
     maps: dict[AxisName, AxisMap]
     layers: Layers
     arguments: Arguments = field(default_factory=Arguments)
@@ -79,19 +89,21 @@ class Plan:
 
     @property
     def norm_factor(self) -> float:
-        """f = sqrt(copies n / n'): the root mean square of the grown stream over the base's.
+        """f: the root mean square of the grown stream over the base's; 1 where there is none.
 
-        Gains grow by f and epsilons by f^2, so that norms put out what they did. Raises InputError where some
-        coordinates of the stream have more copies than others: no norm keeps that.
+        Gains grow by f and epsilons by f^2, so that norms put out what they did.
         """
-        stream = self.maps["d_model"]
-        copies = stream.uniform if stream.uniform is not None else 1
-        return math.sqrt(copies * stream.n / stream.size)
+        return math.sqrt(self.maps["d_model"].mean_square) if "d_model" in self.maps else 1.0
+
+    @property
+    def unties(self) -> bool:
+        """Whether the target's head is a table of its own and the base's was the embedding."""
+        return isinstance(self.base, ModelShape) and self.base.tied and not self.target.tied  # type: ignore[union-attr]
 
 
 def plan(
-    base: ModelShape,
-    target: ModelShape,
+    base: Shape,
+    target: Shape,
     name: str,
     depth_name: str | None = None,
     arguments: Arguments | None = None,
@@ -101,26 +113,42 @@ def plan(
     chosen = operator(name)
     _require_growable(base, target)
     width_name = "tile" if chosen.axis == "depth" else name
-    default = "zero_insert" if operator(width_name).preserves == "exact" else "stack"
-    depth_name = depth_name or (name if chosen.axis == "depth" else default)
+    depth_name = depth_name or (name if chosen.axis == "depth" else _usual_depth_operator(base, width_name))
     if operator(depth_name).axis != "depth":
         adders = ", ".join(each.name for each in OPERATORS.values() if each.axis == "depth")
         raise InputError(f"{depth_name!r} does not add layers: choose {adders}.")
+    if isinstance(base, MLPShape) and depth_name == "zero_insert" and n_blocks(target) > n_blocks(base):
+        raise InputError("zero_insert needs a residual stream, which a network has not: choose identity_insert.")
     maps = axis_maps(base, target, width_name, np.random.default_rng(arguments.seed))
-    return Plan(
-        name, depth_name, base, target, maps, layer_map(base.n_layers, target.n_layers, depth_name), arguments
-    )
+    layers = layer_map(n_blocks(base), n_blocks(target), depth_name)
+    return Plan(name, depth_name, base, target, maps, layers, arguments)
 
 
-def axis_maps(
-    base: ModelShape, target: ModelShape, name: str, rng: np.random.Generator
-) -> dict[AxisName, AxisMap]:
+def n_blocks(shape: Shape) -> int:
+    """How many layers of one kind repeat: a decoder's blocks, a network's hidden-to-hidden layers."""
+    return shape.n_layers if isinstance(shape, ModelShape) else shape.depth - 1
+
+
+def _usual_depth_operator(base: Shape, width_name: str) -> str:
+    if operator(width_name).preserves != "exact":
+        return "stack"
+    return "zero_insert" if isinstance(base, ModelShape) else "identity_insert"
+
+
+def axis_maps(base: Shape, target: Shape, name: str, rng: np.random.Generator) -> dict[AxisName, AxisMap]:
     """The map of every axis that width growth changes."""
-    rule, residual = _rules(base, target, name, rng)
+    if name not in WIDENING:
+        raise InputError(f"{name!r} does not widen: choose {', '.join(WIDENING)}.")
+    rule = WIDENING[name](rng)
+    if isinstance(base, MLPShape) or isinstance(target, MLPShape):
+        assert isinstance(base, MLPShape)
+        assert isinstance(target, MLPShape)
+        return {"width": rule(base.width, target.width)}
+    stream = _stream_rule(base, name, rule)
     kv_heads = rule(base.n_kv_heads, target.n_kv_heads)
     group = rule(base.n_heads // base.n_kv_heads, target.n_heads // target.n_kv_heads)
     return {
-        "d_model": residual(base.d_model, target.d_model),
+        "d_model": stream(base.d_model, target.d_model),
         "d_ff": rule(base.d_ff, target.d_ff),
         "kv_heads": kv_heads,
         "heads": of_groups(kv_heads, group),
@@ -129,44 +157,59 @@ def axis_maps(
     }
 
 
-COPYING = ("tile", "tile_noise", "perturbative_copy")
-PADDING = ("zero_pad", "szp", "scratch")
+# How heads, units and (but for _stream_rule) the residual stream widen, given the operator's generator.
+WIDENING: dict[str, Callable[[np.random.Generator], AxisRule]] = {
+    "tile": lambda rng: tile,
+    "tile_noise": lambda rng: tile,
+    "perturbative_copy": lambda rng: tile,
+    "asymmetric_reset": lambda rng: tile,
+    "block_diagonal": lambda rng: tile,
+    "ligo": lambda rng: tile,
+    "split": lambda rng: lambda n, size: uneven(tile(n, size), rng),
+    "zero_copy": lambda rng: lambda n, size: first_share(tile(n, size)),
+    "random_copy": lambda rng: lambda n, size: first_share(tile(n, size)),
+    "net2net": lambda rng: lambda n, size: random_copies(n, size, rng),
+    "aki": lambda rng: lambda n, size: random_copies(n, size, rng),
+    "zero_pad": lambda rng: zero_pad,
+    "szp": lambda rng: zero_pad,
+    "scratch": lambda rng: zero_pad,
+    "structured_non_clone": lambda rng: lambda n, size: orthogonal_mixture(n, size, rng),
+}
+READS_FIRST = (
+    "zero_copy",
+    "random_copy",
+)  # of new copies, which the rest of the operator is about
 
 
-def _rules(base: ModelShape, target: ModelShape, name: str, rng: np.random.Generator) -> tuple[AxisRule, AxisRule]:
-    """(rule of heads and d_ff, rule of the residual stream)."""
-    if name in PADDING:
-        return zero_pad, mean_pad if base.norm == "layernorm" and name == "zero_pad" else zero_pad
-    if name in COPYING:
-        return tile, _whole_copies(name)
-    if name == "net2net":
-        return (lambda n, size: random_copies(n, size, rng)), _whole_copies(name)
-    if name == "split":
-        whole = _whole_copies(name)
-        # A tied table is read by the head and by the look-up: it cannot weigh its copies for one of them alone.
-        stream = whole if base.tied else lambda n, size: uneven(whole(n, size), rng)
-        return (lambda n, size: uneven(tile(n, size), rng)), stream
-    raise InputError(f"{name!r} is not built yet: choose {', '.join((*COPYING, *PADDING, 'net2net', 'split'))}.")
+def _stream_rule(base: ModelShape, name: str, rule: AxisRule) -> AxisRule:
+    """How the residual stream widens: norms weigh its coordinates, and a tied table cannot weigh copies at all."""
+    if name == "zero_pad":
+        return mean_pad if base.norm == "layernorm" else zero_pad
+    if operator(name).preserves == "none":
+        return (lambda n, size: tile(n, size)) if base.tied and name in READS_FIRST else rule
+    return _whole_copies(name, tile if base.tied or name == "net2net" else rule)
 
 
-def _whole_copies(name: str) -> AxisRule:
+def _whole_copies(name: str, rule: AxisRule) -> AxisRule:
     """Copies of the residual stream must be whole, or its norm weighs some coordinates more than others."""
 
-    def rule(n: int, size: int) -> AxisMap:
+    def whole(n: int, size: int) -> AxisMap:
         if size % n:
             raise InputError(
                 f"{name} copies the stream whole, and d_model {n} to {size} is no whole factor: choose "
                 f"d_model {n * max(round(size / n), 2)}, or zero_pad or szp, which take any ratio."
             )
-        return tile(n, size)
+        return rule(n, size)
 
-    return rule
+    return whole
 
 
 def layer_map(n: int, size: int, name: str) -> Layers:
-    """Which layer each of the target's copies. Raises InputError where the operator cannot make that many."""
+    """Which block each of the target's copies. Raises InputError where the operator cannot make that many."""
     if size == n:
         return Layers(tuple(range(n)))
+    if n == 0:
+        raise InputError("the base has no hidden-to-hidden layer to repeat: widen it instead.")
     spread = tuple(j * n // size for j in range(size))
     repeated = frozenset(j for j in range(1, size) if spread[j] == spread[j - 1])
     if name == "solar":
@@ -196,14 +239,44 @@ def _middle(n: int, size: int) -> tuple[int, ...]:
     return (*range(last), *extra, *range(last, n))
 
 
-def _require_growable(base: ModelShape, target: ModelShape) -> None:
+KEPT = {
+    ModelShape: ("positions", "norm", "mlp", "biases", "qk_norm", "gate"),
+    MLPShape: ("n_inputs", "n_outputs", "biases"),
+}
+GROWING = {
+    ModelShape: ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vocab_size"),
+    MLPShape: ("width", "depth"),
+}
+
+
+def _require_growable(base: Shape, target: Shape) -> None:
     """Refuse what no operator does."""
-    for name in ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vocab_size"):
+    if type(base) is not type(target):
+        raise InputError(
+            "a decoder grows to a decoder, a network to a network: base and target are of two kinds."
+        )
+    for name in GROWING[type(base)]:
         old, new = getattr(base, name), getattr(target, name)
         if new < old:
             raise InputError(f"the target's {name} {new} is below the base's {old}: growing never shrinks.")
-    for name in ("tied", "positions", "norm", "mlp", "biases", "qk_norm", "gate"):
+    for name in KEPT[type(base)]:
         if getattr(target, name) != getattr(base, name):
             raise InputError(f"base and target differ in {name}: growing keeps the architecture.")
+    if isinstance(base, ModelShape) and isinstance(target, ModelShape):
+        _require_growable_decoder(base, target)
+
+
+def _require_growable_decoder(base: ModelShape, target: ModelShape) -> None:
+    if target.tied and not base.tied:
+        raise InputError(
+            "the base's head is a table of its own, and growing cannot tie it: leave it untied."
+        )
     if base.qk_norm and base.head_dim != target.head_dim:
         raise InputError("head_dim cannot grow under QK-norm: grow the number of heads instead.")
+    if base.positions == "learned" and base.context != target.context:
+        raise InputError("learned positions do not grow: keep the context.")
+    before, after = base.n_heads // base.n_kv_heads, target.n_heads // target.n_kv_heads
+    if after < before:
+        raise InputError(
+            f"{after} query heads would share a key-value head where {before} did: grow both kinds of heads alike."
+        )
