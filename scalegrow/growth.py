@@ -9,12 +9,15 @@ from difflib import get_close_matches
 from typing import Literal
 
 from scalegrow.errors import InputError
-from scalegrow.shape import ModelShape, shape_for
+from scalegrow.shape import MLPShape, ModelShape, shape_for
 
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
 
-GROWING = ("n_params", "d_model", "n_layers", "vocab_size")
+GROWING = {
+    ModelShape: ("n_params", "d_model", "n_layers", "vocab_size"),
+    MLPShape: ("n_params", "width", "depth"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,19 @@ def operator(name: str) -> Operator:
 
 @dataclass(frozen=True)
 class Growth:
-    """From a base shape to a target shape by an operator.
+    """From a base shape to a target shape by an operator; of two decoders or two networks.
 
     Raises InputError if the operator is unknown or the target has less of anything named in GROWING. d_ff is
     not: the ladder meets a count with it, so a factor near 1 may trade some of it for width.
     """
 
-    base: ModelShape
-    target: ModelShape
+    base: ModelShape | MLPShape
+    target: ModelShape | MLPShape
     operator: str
 
     def __post_init__(self) -> None:
         operator(self.operator)
-        for name in GROWING:
+        for name in GROWING[type(self.base)]:
             base, target = getattr(self.base, name), getattr(self.target, name)
             if target < base:
                 raise InputError(
@@ -103,10 +106,15 @@ class Growth:
 
     @property
     def g_non_embedding(self) -> float:
-        """N_target / N_base without embeddings: the g of G_stack."""
-        return self.target.n_params_non_embedding / self.base.n_params_non_embedding
+        """N_target / N_base without embeddings: the g of G_stack. 1 where neither has any but embeddings."""
+        base, target = self.base.n_params_non_embedding, self.target.n_params_non_embedding
+        return target / base if base else 1.0
 
     @property
     def g_width(self) -> float:
         """d_target / d_base."""
-        return self.target.d_model / self.base.d_model
+        return _width(self.target) / _width(self.base)
+
+
+def _width(shape: ModelShape | MLPShape) -> int:
+    return shape.d_model if isinstance(shape, ModelShape) else shape.width

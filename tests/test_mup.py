@@ -39,10 +39,10 @@ def config_at(width: int, kind: str = "mup", **shape: object) -> RunConfig:
 )
 def test_rates_follow_the_table(name: str, lr: float, decay: float, eps: float) -> None:
     config = config_at(128, tied=False)
-    found = scales(decoder_parameters(config.model.shape)[name], config)
+    found = scales(name, decoder_parameters(config.model.shape)[name], config)
     assert (found.lr, found.weight_decay, found.eps) == (lr, decay, eps)
     standard = config_at(128, "standard", tied=False)
-    assert set(vars(scales(decoder_parameters(standard.model.shape)[name], standard)).values()) == {1.0}
+    assert set(vars(scales(name, decoder_parameters(standard.model.shape)[name], standard)).values()) == {1.0}
 
 
 def test_logits_and_attention_carry_the_width() -> None:

@@ -23,7 +23,7 @@ from scalegrow.runs.log import read_header, status_of
 from scalegrow.train.distributed import Ranks
 from scalegrow.train.evaluate import evaluate, ratio
 from scalegrow.train.loop import DivergedError
-from scalegrow.train.restore import load_model
+from scalegrow.train.restore import load_checkpoint
 from scalegrow.train.run import train
 from scalegrow.train.state import checkpoints
 from scalegrow.train.stories import Grammar, Stories
@@ -411,12 +411,12 @@ def test_a_damaged_state_is_refused(whole: Path, tmp_path: Path, content: str) -
     shutil.copytree(whole / "trunk" / "checkpoints" / "step_00000032", tmp_path / "step_00000032")
     (tmp_path / "step_00000032" / "state.json").write_text(content)
     with pytest.raises(InputError, match="step_00000032"):
-        load_model(tmp_path / "step_00000032")
+        load_checkpoint(tmp_path / "step_00000032")
 
 
 def test_a_checkpoint_s_model_is_the_run_s(whole: Path) -> None:
     """Its held-out loss is the logged one."""
-    model = load_model(whole / "3840_tokens" / "checkpoints" / "step_00000040")
+    model = load_checkpoint(whole / "3840_tokens" / "checkpoints" / "step_00000040")
     found = evaluate(task_for(tiny_config(), whole), model, 16, 16, "cpu", Ranks())
     logged = [record for record in records_of(whole, "3840_tokens") if "heldout_loss" in record][-1]
     assert found["heldout_loss"] == pytest.approx(logged["heldout_loss"], abs=1e-6)

@@ -242,10 +242,25 @@ def grow(
     factor: Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")] = None,
     width: Annotated[float | None, typer.Option(help="Width of the target over the base's.")] = None,
     layers: Annotated[int | None, typer.Option(help="Layers of the target.")] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="Any size of the target by name: d_ff=512, n_kv_heads=4, vocab_size=32000."),
+    ] = None,
+    untie: Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")] = False,
     shrink: Annotated[float, typer.Option(help="SZP's lambda.")] = 0.4,
     noise: Annotated[float | None, typer.Option(help="Relative std of the noise, where there is one.")] = None,
     norm_rescale: Annotated[bool, typer.Option("--norm-rescale", help="SZP: gains as in zero_pad.")] = False,
-    moments: Annotated[str, typer.Option(help="carry or reset.")] = "carry",
+    learn_steps: Annotated[int, typer.Option(help="Steps in which LiGO learns its maps.")] = 100,
+    moments: Annotated[
+        str, typer.Option(help="carry, raw, asymmetric or reset; auto: as the operator's authors do.")
+    ] = "auto",
+    counter: Annotated[str, typer.Option(help="Adam's steps: keep, zero, or auto, as the moments.")] = "auto",
+    schedule: Annotated[str, typer.Option(help="Learning rate: restart, rewarm or continue.")] = "restart",
+    data: Annotated[str, typer.Option(help="continue behind what the base has seen, or restart.")] = "continue",
+    rates: Annotated[
+        str,
+        typer.Option(help="LR, decay and epsilon per group: the target's parametrisation's, or carried."),
+    ] = "parametrisation",
     seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
     json: Json = False,
@@ -253,6 +268,8 @@ def grow(
     """Grow a checkpoint: weights and moments into a wider or deeper model."""
     from scalegrow.cli.grow import Target, run
 
-    arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale, "seed": seed}
-    target = Target(factor, width, layers)
-    run(checkpoint, out, target, (operator, depth_operator), arguments, moments, cache, as_json=json)
+    arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale}
+    arguments |= {"seed": seed, "learn_steps": learn_steps}
+    policies = {"moments": moments, "counter": counter, "schedule": schedule, "data": data, "rates": rates}
+    target = Target(factor, width, layers, tuple(to or ()), untie)
+    run(checkpoint, out, target, (operator, depth_operator), arguments, policies, cache, as_json=json)

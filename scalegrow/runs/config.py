@@ -110,7 +110,9 @@ class Init:
 class Optimiser:
     """AdamW (Loshchilov & Hutter 2019), its decay multiplied by the learning rate; gradients clipped by norm.
 
-    lr is the peak at the parametrisation's base width. clip = 0 turns clipping off.
+    lr is the peak at the parametrisation's base width. clip = 0 turns clipping off. clip_mode growth_invariant
+    weighs each tensor's square by its learning rate over its epsilon, both relative: the norm that copying units
+    does not change, where the plain one does.
     """
 
     lr: float = 0.01
@@ -119,6 +121,7 @@ class Optimiser:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0
+    clip_mode: Literal["norm", "growth_invariant"] = "norm"
 
     def __post_init__(self) -> None:
         _require(0 < self.lr < math.inf, "optimiser.lr", self.lr, "a number above 0, such as 0.01")
@@ -181,11 +184,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """AdamW's settings of the parameters of one name in every layer, relative to the optimiser's own."""
+
+    parameter: str
+    lr: float
+    weight_decay: float
+    eps: float
+
+
+@dataclass(frozen=True)
 class Start:
     """A grown checkpoint that a run starts from, and what the run table says of it.
 
     sha256 is that of its weights, whatever the folder is called; optimiser_step is Adam's counter, 0 where the
-    moments were reset. base is the run that the base came from.
+    moments were reset. base is the run that the base came from. schedule says where the learning rate begins
+    (restart, rewarm, continue), first_item how many of the data the base has seen and this run skips; rates, where
+    there are any, stand instead of the parametrisation's.
     """
 
     checkpoint: str
@@ -198,6 +213,9 @@ class Start:
     growth_factor: float
     growth_factor_non_embedding: float
     growth_factor_width: float
+    schedule: Literal["restart", "rewarm", "continue"] = "restart"
+    first_item: int = 0
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,6 +262,11 @@ class RunConfig:
     def tokens_per_step(self) -> int:
         """B T for a decoder, B samples for a network."""
         return self.batch * (self.model.shape.context if isinstance(self.model, Decoder) else 1)
+
+    @property
+    def first_item(self) -> int:
+        """Which item of the data the first step begins with: behind what a grown run's base has seen."""
+        return self.start.first_item if self.start else 0
 
     def steps(self, budget: str) -> int:
         """Whole steps nearest to a budget, at least 1."""

@@ -85,16 +85,21 @@ def decoder_shape(n_params: float, vocab_size: int) -> ModelShape:
     return shape_for(n_params, like=replace(usual, vocab_size=vocab_size))
 
 
-def network_shape(n_params: float) -> MLPShape:
-    """The dense network of about N parameters: three hidden layers of equal width, 16 inputs, one output."""
-    middle = NETWORK_DEPTH - 1
+def network_shape(n_params: float, like: MLPShape | None = None) -> MLPShape:
+    """The dense network of about N parameters: three hidden layers of equal width, 16 inputs, one output.
+
+    `like` gives another depth, inputs and outputs.
+    """
+    like = like or MLPShape(1, NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
+    middle = like.depth - 1
     n_params = min(n_params, 1e15)
     # middle w^2 + (inputs + outputs + middle + 1) w + outputs = N
-    linear = NETWORK_INPUTS + NETWORK_OUTPUTS + middle + 1
-    width = (math.sqrt(linear**2 + 4 * middle * (n_params - NETWORK_OUTPUTS)) - linear) / (2 * middle)
+    linear = like.n_inputs + like.n_outputs + middle + 1
+    rest = n_params - like.n_outputs
+    width = (math.sqrt(linear**2 + 4 * middle * rest) - linear) / (2 * middle) if middle else rest / linear
     if not 1 <= round(width) <= WIDEST_NETWORK:
         raise InputError(f"{format_count(n_params)} parameters make no network: ask for 100 to 1T.")
-    return MLPShape(round(width), NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
+    return replace(like, width=round(width))
 
 
 def per_step(n_params: float, fewest: int) -> int:

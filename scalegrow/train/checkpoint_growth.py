@@ -1,8 +1,6 @@
-"""Grow a checkpoint: a base's training state on disk into a target's, with its lineage.
+"""Grow a checkpoint: a base's training state on disk into a target's, with its lineage."""
 
-Policies are choices of their own: what becomes of the moments, and nothing else is guessed.
-"""
-
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,83 +9,86 @@ from torch.nn import functional as F
 
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth
-from scalegrow.runs.config import Decoder, RunConfig
-from scalegrow.train.axes import decoder_parameters
-from scalegrow.train.grow import grow_moments, grow_weights, target_config
+from scalegrow.runs.config import RunConfig
+from scalegrow.train.axes import Parameter
+from scalegrow.train.grow import Grower, grower, parameters_of, target_config
+from scalegrow.train.maps import Mixture
+from scalegrow.train.mup import in_every_layer, scales
 from scalegrow.train.operators import Plan
+from scalegrow.train.optim import YOUNG
+from scalegrow.train.policies import Policies
 from scalegrow.train.restore import load_model
 from scalegrow.train.state import MODEL, MOMENTS, OPTIMISER, read_facts, read_tensors, step_name, write_checkpoint
+from scalegrow.train.symmetry import locked
 from scalegrow.train.task import LanguageTask, task_for
 
-MOMENT_POLICIES = ("carry", "reset")
-KL_SEQUENCES = 32
+HELDOUT_ITEMS = 32
 Tensors = dict[str, torch.Tensor]
 
 
-def grow_checkpoint(checkpoint: Path, out: Path, plan: Plan, moments: str, cache: Path) -> dict[str, Any]:
+def grow_checkpoint(
+    checkpoint: Path, out: Path, plan: Plan, policies: Policies, cache: Path, *, measured: bool = True
+) -> dict[str, Any]:
     """Write out/step_00000000, the grown state; its lineage.
 
-    moments: carry (grown by the dual of the weights' rule, step counter kept) or reset (none, counter 0). Its
-    zero_step_kl is the mean token KL(base || grown) on the base's held-out data, nats. Raises InputError.
+    zero_step_kl in it is the mean token KL(base || grown) on the base's held-out data, nats (of networks the mean
+    square change of outputs); locked, by axis, the share of coordinates that no gradient tells apart. Both are
+    left out unless measured. Raises InputError.
     """
-    if moments not in MOMENT_POLICIES:
-        raise InputError(f"moments {moments!r} is no policy: choose carry or reset.")
-    if plan.operator == "scratch":
-        moments = "reset"
     facts = read_facts(checkpoint)
     base = RunConfig.from_dict(facts["config"])
-    if not isinstance(base.model, Decoder):
-        raise InputError(f"{checkpoint} holds a dense network: growing takes decoders so far.")
     target = out / step_name(0)
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out.")
+    policies = policies.resolved(plan.operator)
     weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
-    grown = contiguous(grow_weights(weights, base, plan))
-    carried = _grown_moments(checkpoint, facts, base, plan) if moments == "carry" else {}
-    state = _state(facts, base, plan, moments)
-    write_checkpoint(target, grown, carried, state)
-    return {**state["lineage"], "zero_step_kl": zero_step_kl(checkpoint, target, cache)}
+    if plan.operator == "ligo":
+        from scalegrow.train.ligo import learn_maps
+
+        plan = learn_maps(plan, weights, base, task_for(base, cache))
+    growing = grower(base, plan)
+    grown = contiguous({name: growing.weight(name, weights.__getitem__) for name in growing.new})
+    carried: Tensors = {}
+    if policies.moments != "reset":
+        carried = _grown_moments(
+            growing, read_tensors(checkpoint / OPTIMISER, facts["sha256"][OPTIMISER]), policies
+        )
+    lineage = _lineage(facts, base, growing, policies)
+    if measured:
+        lineage["zero_step_kl"] = zero_step_kl(weights, grown, base, target_config(base, plan), cache)
+        lineage["locked"] = locked(grown, carried, growing.new)
+    write_checkpoint(target, grown, carried, _state(facts, base, plan, policies, lineage))
+    return lineage
 
 
-def _grown_moments(checkpoint: Path, facts: dict[str, Any], base: RunConfig, plan: Plan) -> Tensors:
-    stored = read_tensors(checkpoint / OPTIMISER, facts["sha256"][OPTIMISER])
-    names = decoder_parameters(plan.base)
+def _grown_moments(growing: Grower, stored: Tensors, policies: Policies) -> Tensors:
+    """Moments by name, and under young.<name> which entries have none where some of a tensor have."""
+    if not stored:
+        raise InputError("the base has no moments to carry: choose --moments reset.")
     grown: Tensors = {}
-    for moment, side in zip(MOMENTS, ("first", "second"), strict=True):
-        old = {name: stored[f"{moment}.{name}"] for name in names}
-        new = grow_moments(old, base, plan, side)  # type: ignore[arg-type]
-        grown |= {f"{moment}.{name}": tensor for name, tensor in new.items()}
+    raw, asymmetric = policies.moments == "raw", policies.moments == "asymmetric"
+    for name in growing.new:
+        inherits = growing.inherits(name)
+        if asymmetric:
+            inherits = inherits & growing.old_copies(name)
+        for moment, side in zip(MOMENTS, ("first", "second"), strict=True):
+            read = lambda source, moment=moment: stored[f"{moment}.{source}"]  # noqa: E731
+            tensor = growing.moment(name, read, side, raw=raw)  # type: ignore[arg-type]
+            grown[f"{moment}.{name}"] = torch.where(inherits, tensor, torch.zeros_like(tensor))
+        if not inherits.all():
+            grown[f"{YOUNG}.{name}"] = (~inherits).to(torch.uint8)
     return contiguous(grown)
 
 
 def contiguous(tensors: Tensors) -> Tensors:
     """As safetensors wants them."""
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-def _state(facts: dict[str, Any], base: RunConfig, plan: Plan, moments: str) -> dict[str, Any]:
+def _state(
+    facts: dict[str, Any], base: RunConfig, plan: Plan, policies: Policies, lineage: dict[str, Any]
+) -> dict[str, Any]:
     """state.json of the grown checkpoint: step 0 of the target, and where it comes from."""
-    growth = Growth(plan.base, plan.target, plan.operator)
-    lineage = {
-        "parent": {
-            "sha256": facts["sha256"],
-            "run": base.digest(),
-            "n_params": plan.base.n_params,
-            "stage": facts["stage"],
-            "step": facts["step"],
-            "tokens": facts["tokens"],
-            "flops": base.flops_per_token * facts["tokens"],
-        },
-        "operator": plan.operator,
-        "depth_operator": plan.depth_operator,
-        "arguments": vars(plan.arguments),
-        "layers": list(plan.layers.source),
-        "axes": {name: [grown.n, grown.size] for name, grown in plan.maps.items() if grown.size != grown.n},
-        "moments": moments,
-        "g_params": growth.g_params,
-        "g_non_embedding": growth.g_non_embedding,
-        "g_width": growth.g_width,
-    }
     return {
         "stage": "grown",
         "step": 0,
@@ -95,20 +96,103 @@ def _state(facts: dict[str, Any], base: RunConfig, plan: Plan, moments: str) -> 
         "loss_sum": 0.0,
         "loss_count": 0,
         "seconds": 0.0,
-        "optimiser_step": facts["step"] if moments == "carry" else 0,
-        "config": target_config(base, plan).to_dict(),
+        "optimiser_step": adam_counter(facts, base) if policies.counter == "keep" else 0,
+        "config": replace(target_config(base, plan), start=None).to_dict(),
         "lineage": lineage,
     }
 
 
-def zero_step_kl(base: Path, grown: Path, cache: Path) -> float:
-    """Mean token KL(p_base || p_grown) on the first held-out sequences of the base's data, nats."""
-    config = RunConfig.from_dict(read_facts(base)["config"])
-    task = task_for(config, cache)
-    assert isinstance(task, LanguageTask)
-    n = min(KL_SEQUENCES, task.n_heldout or KL_SEQUENCES)
+def adam_counter(facts: dict[str, Any], config: RunConfig) -> int:
+    """How many steps Adam has counted at a checkpoint: the run's, and those carried from before it."""
+    return facts["step"] + (config.start.optimiser_step if config.start else 0)
+
+
+def _lineage(facts: dict[str, Any], base: RunConfig, growing: Grower, policies: Policies) -> dict[str, Any]:
+    plan = growing.plan
+    growth = Growth(plan.base, plan.target, plan.operator)
+    return {
+        "parent": {
+            "sha256": facts["sha256"],
+            "run": base.digest(),
+            "n_params": plan.base.n_params,
+            "stage": facts["stage"],
+            "step": facts["step"],
+            "tokens": facts["tokens"],
+            "items": base.first_item + facts["step"] * base.batch,
+            "flops": base.flops_per_token * facts["tokens"],
+        },
+        "operator": plan.operator,
+        "depth_operator": plan.depth_operator,
+        "arguments": vars(plan.arguments),
+        "layers": list(plan.layers.source),
+        "axes": {name: _described(grown) for name, grown in plan.maps.items() if grown.size != grown.n},
+        "policies": policies.to_dict(),
+        "rates": [_rate(name, spec, base, growing) for name, spec in _one_of_each(growing.new).items()],
+        "g_params": growth.g_params,
+        "g_non_embedding": growth.g_non_embedding,
+        "g_width": growth.g_width,
+    }
+
+
+def _described(grown: Any) -> dict[str, Any]:
+    """An axis' map: how long it was and is, and the old coordinate of each new one (negative: none)."""
+    told = {"from": grown.n, "to": grown.size}
+    return told | ({"mixture": True} if isinstance(grown, Mixture) else {"source": grown.source.tolist()})
+
+
+def _one_of_each(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+    """The first parameter of each name, whatever the layer."""
+    found: dict[str, Parameter] = {}
+    seen = set()
+    for name, spec in parameters.items():
+        if (tail := in_every_layer(name)) not in seen:
+            seen.add(tail)
+            found[name] = spec
+    return found
+
+
+def _rate(name: str, spec: Parameter, base: RunConfig, growing: Grower) -> dict[str, Any]:
+    """What the gradient law asks of AdamW for this parameter, relative to the optimiser's own settings.
+
+    lr a / k_in, decay k_in / a, epsilon 1 / (a k_out), times the base's, k the copies along its axes.
+    """
+    source = growing.source(name)
+    mine = scales(source, parameters_of(growing.plan.base)[source], base)
+    a, k_in, k_out = growing.factor(name), 1.0, 1.0
+    for axis in spec.axes:
+        if axis.name in growing.plan.maps:
+            copies = growing.plan.maps[axis.name].multiplicity if axis.name != "vocab" else 1.0
+            k_in, k_out = (k_in * copies, k_out) if axis.role == "in" else (k_in, k_out * copies)
+    return {
+        "parameter": in_every_layer(name),
+        "lr": mine.lr * a / k_in,
+        "weight_decay": mine.weight_decay * k_in / a,
+        "eps": mine.eps / (a * k_out),
+    }
+
+
+def zero_step_kl(
+    base: Tensors, grown: Tensors, base_config: RunConfig, grown_config: RunConfig, cache: Path
+) -> float:
+    """Mean token KL(p_base || p_grown) on the first held-out sequences of the base's data, nats.
+
+    Over the base's vocabulary where the target's is padded. Of networks: the mean square change of outputs.
+    """
+    task = task_for(base_config, cache)
+    n = min(HELDOUT_ITEMS, task.n_heldout or HELDOUT_ITEMS)
+    models = (load_model(base, base_config), load_model(grown, grown_config))
+    if not isinstance(task, LanguageTask):
+        x = torch.from_numpy(task.source.heldout_batch(0, n)[0])  # type: ignore[attr-defined]
+        with torch.no_grad():
+            one, other = (model(x).double() for model in models)
+        return float((one - other).square().mean())
     tokens = torch.from_numpy(task.source.heldout_batch(0, n).tokens)[:, :-1]
+    return token_kl(*models, tokens)
+
+
+def token_kl(base: torch.nn.Module, grown: torch.nn.Module, tokens: torch.Tensor) -> float:
+    """Mean KL(p_base || p_grown) of the next token over all positions of tokens [B, T], nats."""
     with torch.no_grad():
-        log_p, log_q = (F.log_softmax(load_model(each)(tokens).double(), dim=-1) for each in (base, grown))
-    vocab = log_p.shape[-1]
-    return float((log_p.exp() * (log_p - log_q[..., :vocab])).sum(-1).mean())
+        log_p = F.log_softmax(base(tokens).double(), dim=-1)
+        log_q = F.log_softmax(grown(tokens)[..., : log_p.shape[-1]].double(), dim=-1)
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

@@ -93,15 +93,15 @@ class Grower:
         """The base's parameter that one of the target's comes from."""
         if name == HEAD and self.plan.unties:
             return EMBEDDING
+        place = self._place(name)
+        if place is not None:
+            return self._in_block(name, self.plan.layers.source[place])
         prefix, number, tail = block_of(name)
-        if number is None:
+        if not number:
             return name
-        first = 0 if isinstance(self.plan.base, ModelShape) else 1
-        place = number - first
-        if 0 <= place < len(self.plan.layers.source):
-            return f"{prefix}{first + self.plan.layers.source[place]}{tail}"
-        added = n_blocks(self.plan.target) - n_blocks(self.plan.base)
-        return name if place < 0 else f"{prefix}{number - added}{tail}"
+        return (
+            f"{prefix}{number - n_blocks(self.plan.target) + n_blocks(self.plan.base)}{tail}"  # a network's head
+        )
 
     def factor(self, name: str) -> float:
         """a: what a whole tensor is multiplied by, so that target and base agree in multipliers and norms."""
@@ -161,13 +161,27 @@ class Grower:
         return grown
 
     def _mixed(self, name: str, read: Read, side: Side) -> Tensor:
-        prefix, number, tail = block_of(name)
-        mix = self.plan.layers.mix
-        if mix is None or number is None:
+        place, mix = self._place(name), self.plan.layers.mix
+        if mix is None or place is None:
             return read(self.source(name))
         power = 2 if side == "second" else 1
-        parts = [read(f"{prefix}{j}{tail}") * share**power for j, share in enumerate(mix[number])]
+        parts = [read(self._in_block(name, j)) * share**power for j, share in enumerate(mix[place])]
         return torch.stack(parts).sum(0)
+
+    def _place(self, name: str) -> int | None:
+        """Which of the repeated blocks a parameter belongs to; a network's begin behind its first layer."""
+        _, number, _ = block_of(name)
+        place = -1 if number is None else number - self._first_block
+        return place if 0 <= place < len(self.plan.layers.source) else None
+
+    def _in_block(self, name: str, place: int) -> str:
+        """The same parameter in another block."""
+        prefix, _, tail = block_of(name)
+        return f"{prefix}{self._first_block + place}{tail}"
+
+    @property
+    def _first_block(self) -> int:
+        return 0 if isinstance(self.plan.base, ModelShape) else 1
 
     def _upper(self, source: str) -> str:
         """The same tensor one block further up; nothing above the last."""
@@ -212,9 +226,7 @@ class Grower:
         return torch.where(unread, random, grown) / math.sqrt(copies)
 
     def _silent_layer(self, name: str) -> bool:
-        _, number, _ = block_of(name)
-        first = 0 if isinstance(self.plan.base, ModelShape) else 1
-        return number is not None and number - first in self.plan.layers.inserted
+        return self._place(name) in self.plan.layers.inserted
 
     def _silenced(self, name: str, grown: Tensor) -> Tensor:
         """Inserted layers change nothing: their last maps are zero, or (identity) gains and biases are.

@@ -19,7 +19,7 @@ from scalegrow.train.distributed import Ranks, whole
 from scalegrow.train.evaluate import evaluate
 from scalegrow.train.init import seed_of
 from scalegrow.train.interrupt import InterruptedRun, Interruption
-from scalegrow.train.optim import make_adamw, relative_rate, set_rate
+from scalegrow.train.optim import clip, make_adamw, relative_rate, set_rate
 from scalegrow.train.stages import Stage
 from scalegrow.train.state import TrainState, checkpoints, discard, load, load_start, save, step_name, sweep
 from scalegrow.train.task import Task
@@ -178,13 +178,12 @@ def _step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, t
     config, ranks = run.config, run.ranks
     if dropout(config):
         torch.manual_seed(seed_of(config.seed, f"dropout/{state.step}/{ranks.rank}"))
-    batch = run.task.batch(*ranks.share(state.step * config.batch, config.batch))
+    batch = run.task.batch(*ranks.share(config.first_item + state.step * config.batch, config.batch))
     with autocast(run):
         loss = run.task.loss(state.forward, batch, ranks.device)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    limit = config.optimiser.clip or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    norm = clip(state.optimiser, config.optimiser)
     set_rate(state.optimiser, relative)
     state.optimiser.step()
     return ranks.mean(loss.detach()), norm
@@ -220,7 +219,7 @@ def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]
     tokens = state.step * run.config.tokens_per_step
     last = state.step == stage.end
     n = run.config.evaluation.sequences
-    epochs = run.task.epochs(state.step * run.config.batch)
+    epochs = run.task.epochs(run.config.first_item + state.step * run.config.batch)
     with autocast(run):
         scores = evaluate(
             run.task,

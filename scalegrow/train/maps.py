@@ -33,7 +33,7 @@ NEW, MEAN, MIXED = -1, -2, -3
 
 @dataclass(frozen=True)
 class AxisMap:
-    """source [n']: the old coordinate each new one copies, NEW, MEAN or MIXED. share [n']: C, what consumers give it."""
+    """source [n']: the old coordinate each new one copies, NEW, MEAN or MIXED. share [n']: what readers give."""
 
     n: int
     source: Ints

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.shape import FF_RATIO
-from scalegrow.train.axes import AxisName, Parameter
+from scalegrow.train.axes import AxisName, Parameter, block_of
 
 GELU_FF_RATIO = 4
 
@@ -68,7 +68,22 @@ def multipliers(config: RunConfig) -> Multipliers:
     )
 
 
-def scales(spec: Parameter, config: RunConfig) -> Scales:
+def scales(name: str, spec: Parameter, config: RunConfig) -> Scales:
+    """AdamW's settings of a parameter: its parametrisation's, or those that a grown state carried along."""
+    if config.start and config.start.rates:
+        tail = in_every_layer(name)
+        rate = next(each for each in config.start.rates if each.parameter == tail)
+        return Scales(rate.lr, rate.weight_decay, rate.eps)
+    return parametrised(spec, config)
+
+
+def in_every_layer(name: str) -> str:
+    """A parameter's name without the number of its layer."""
+    _, number, tail = block_of(name)
+    return name if number is None else tail.removeprefix(".")
+
+
+def parametrised(spec: Parameter, config: RunConfig) -> Scales:
     """muP: hidden matrices eta / k_in and decay x k_in; every tensor's epsilon / k_out. Standard: all 1.
 
     Gradients shrink as 1/k_out, so epsilon follows or it slowly takes over. The head's logit multiplier makes

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from scalegrow.errors import InputError
 from scalegrow.growth import OPERATORS, operator
@@ -37,13 +38,13 @@ INSERTED_ZERO, INSERTED_IDENTITY = "zero", "identity"
 class Layers:
     """source [L']: the base's block that each new one copies. inserted: those silenced, and how.
 
-    mix [L'][L], where it is given, says how much of each of the base's blocks a new one holds (LiGO).
+    mix [L', L], where it is given, says how much of each of the base's blocks a new one holds (LiGO).
     """
 
     source: tuple[int, ...]
     inserted: frozenset[int] = frozenset()
     silence: str = ""
-    mix: tuple[tuple[float, ...], ...] | None = None
+    mix: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ KEPT = {
     ModelShape: ("positions", "norm", "mlp", "biases", "qk_norm", "gate"),
     MLPShape: ("n_inputs", "n_outputs", "biases"),
 }
-GROWING = {
+SIZES = {
     ModelShape: ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vocab_size"),
     MLPShape: ("width", "depth"),
 }
@@ -252,10 +253,8 @@ GROWING = {
 def _require_growable(base: Shape, target: Shape) -> None:
     """Refuse what no operator does."""
     if type(base) is not type(target):
-        raise InputError(
-            "a decoder grows to a decoder, a network to a network: base and target are of two kinds."
-        )
-    for name in GROWING[type(base)]:
+        raise InputError("a decoder grows to a decoder, a network to a network: base and target are of two kinds.")
+    for name in SIZES[type(base)]:
         old, new = getattr(base, name), getattr(target, name)
         if new < old:
             raise InputError(f"the target's {name} {new} is below the base's {old}: growing never shrinks.")
@@ -268,9 +267,7 @@ def _require_growable(base: Shape, target: Shape) -> None:
 
 def _require_growable_decoder(base: ModelShape, target: ModelShape) -> None:
     if target.tied and not base.tied:
-        raise InputError(
-            "the base's head is a table of its own, and growing cannot tie it: leave it untied."
-        )
+        raise InputError("the base's head is a table of its own, and growing cannot tie it: leave it untied.")
     if base.qk_norm and base.head_dim != target.head_dim:
         raise InputError("head_dim cannot grow under QK-norm: grow the number of heads instead.")
     if base.positions == "learned" and base.context != target.context:

@@ -26,6 +26,15 @@ from scalegrow.train.stages import Stage, require_extension, stages
 from scalegrow.train.task import Task, task_for
 
 CONFIG, DATA = "config.json", "data.json"
+TOLD = (  # of a start, to the run table
+    "operator",
+    "base",
+    "base_params",
+    "base_tokens",
+    "growth_factor",
+    "growth_factor_non_embedding",
+    "growth_factor_width",
+)
 BYTES_PER_PARAMETER = 16  # weights, gradients and two moments in float32
 BYTES_PER_LOGIT = 12  # logits, their gradient and the softmax
 
@@ -105,7 +114,7 @@ def header(config: RunConfig, task: Task, ranks: Ranks) -> dict[str, Any]:
         "data": data,
         "tags": list(task.groups),
         "multipliers": vars(multipliers(config)),
-        "scales": {name: vars(scales(spec, config)) for name, spec in task.parameters().items()},
+        "scales": {name: vars(scales(name, spec, config)) for name, spec in task.parameters().items()},
         "versions": versions(ranks),
     }
 
@@ -114,8 +123,7 @@ def _grown(start: Start | None) -> dict[str, Any]:
     """What the run table says of a run that started from a grown checkpoint."""
     if start is None:
         return {}
-    told = vars(start)
-    return {name: told[name] for name in told if name not in ("checkpoint", "sha256", "optimiser_step")}
+    return {name: getattr(start, name) for name in TOLD}
 
 
 def data_name(description: Mapping[str, object]) -> str:

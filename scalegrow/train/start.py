@@ -6,15 +6,16 @@ from typing import Any
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.recipe import FEWEST_TOKENS, per_step, set_dotted
+from scalegrow.runs.recipe import FEWEST_SAMPLES, FEWEST_TOKENS, per_step, set_dotted
+from scalegrow.shape import ModelShape
 from scalegrow.train.state import MODEL, read_facts
 
 
 def started_config(checkpoint: Path, budgets: tuple[str, ...], settings: dict[str, Any]) -> RunConfig:
     """The grown checkpoint's config with these budgets, a step's tokens for its size, and settings over it.
 
-    Its model, parametrisation and data are the base's, grown; the schedule starts again with a warm-up. Raises
-    InputError where the checkpoint was not made by growing.
+    Its model, parametrisation and data are the base's, grown; schedule, data position and rates follow its
+    policies, and other data begin at their first item. Raises InputError where it was not made by growing.
     """
     facts = read_facts(checkpoint)
     lineage = facts.get("lineage")
@@ -23,9 +24,14 @@ def started_config(checkpoint: Path, budgets: tuple[str, ...], settings: dict[st
     grown = RunConfig.from_dict(facts["config"])
     shape = grown.model.shape
     plain = json.loads(json.dumps(grown.to_dict()))
-    tokens = per_step(shape.n_params, FEWEST_TOKENS)
-    plain |= {"budgets": list(budgets), "batch": max(tokens // (grown.tokens_per_step // grown.batch), 1)}
+    items = per_step(shape.n_params, FEWEST_TOKENS if isinstance(shape, ModelShape) else FEWEST_SAMPLES)
+    plain |= {"budgets": list(budgets), "batch": max(items // (grown.tokens_per_step // grown.batch), 1)}
+    follows = lineage["policies"]
+    same_data = not any(name in settings for name in ("data.source", "data.seed", "data.language_seed"))
     plain["start"] = {
+        "schedule": follows["schedule"],
+        "first_item": lineage["parent"]["items"] if follows["data"] == "continue" and same_data else 0,
+        "rates": lineage["rates"] if follows["rates"] == "carried" else [],
         "checkpoint": str(checkpoint),
         "sha256": facts["sha256"][MODEL],
         "optimiser_step": facts["optimiser_step"],

@@ -21,6 +21,7 @@ from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig, Start
 from scalegrow.train.distributed import Ranks, fill, whole
 from scalegrow.train.hashes import file_hash
+from scalegrow.train.optim import SINCE, YOUNG
 
 FORMAT = 1
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
@@ -100,7 +101,7 @@ def load(state: TrainState, checkpoint: Path, stage: str, config: RunConfig) -> 
     facts = read_facts(checkpoint)
     if facts["stage"] != stage or RunConfig.from_dict(facts["config"]).digest() != config.digest():
         raise InputError(f"{checkpoint} belongs to another run or stage: restore the one that was here.")
-    _fill(state, checkpoint, facts["sha256"], facts["step"] + (config.start.optimiser_step if config.start else 0))
+    _fill(state, checkpoint, facts["sha256"], config.start.optimiser_step if config.start else 0, facts["step"])
     state.step, state.seconds = facts["step"], facts["seconds"]
     state.loss_sum, state.loss_count = facts["loss_sum"], facts["loss_count"]
     return facts
@@ -111,11 +112,11 @@ def load_start(state: TrainState, start: Start) -> None:
     facts = read_facts(Path(start.checkpoint))
     if facts["sha256"][MODEL] != start.sha256:
         raise InputError(f"{start.checkpoint} holds other weights than this run began with: restore them.")
-    _fill(state, Path(start.checkpoint), facts["sha256"], start.optimiser_step)
+    _fill(state, Path(start.checkpoint), facts["sha256"], start.optimiser_step, 0)
 
 
-def _fill(state: TrainState, checkpoint: Path, sha256: dict[str, str], counter: int) -> None:
-    """Weights, and moments where there are any, with Adam's counter."""
+def _fill(state: TrainState, checkpoint: Path, sha256: dict[str, str], since: int, steps_made: int) -> None:
+    """Weights, and moments where there are any, with Adam's counter and which entries are younger than it."""
     tensors = {name: read_tensors(checkpoint / name, sha256[name]) for name in (MODEL, OPTIMISER)}
     weights, moments = tensors[MODEL], tensors[OPTIMISER]
     for name, parameter in state.model.named_parameters():
@@ -126,12 +127,15 @@ def _fill(state: TrainState, checkpoint: Path, sha256: dict[str, str], counter: 
             slots = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, slot in slots.items():
                 fill(slot, moments[f"{moment}.{name}"])
-            steps = torch.tensor(float(counter), dtype=torch.float32, device=parameter.device)
+            steps = torch.tensor(float(since + steps_made), dtype=torch.float32, device=parameter.device)
+            if f"{YOUNG}.{name}" in moments:
+                slots[YOUNG], slots[SINCE] = torch.zeros_like(parameter), torch.tensor(float(since))
+                fill(slots[YOUNG], moments[f"{YOUNG}.{name}"].to(parameter.dtype))
             state.optimiser.state[parameter] = {"step": steps, **slots}
 
 
 def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights by name, and moments as exp_avg.<name> and exp_avg_sq.<name>, whole and on the CPU."""
+    """Weights by name, and moments as exp_avg.<name>, exp_avg_sq.<name>, young.<name>, whole and on the CPU."""
     weights: dict[str, Tensor] = {}
     moments: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
@@ -139,6 +143,8 @@ def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]
         if state.optimiser.state:
             slots = state.optimiser.state[parameter]
             moments |= {f"{moment}.{name}": whole(slots[moment]).contiguous() for moment in MOMENTS}
+            if YOUNG in slots:
+                moments[f"{YOUNG}.{name}"] = whole(slots[YOUNG]).to(torch.uint8)
     return weights, moments
 
 
