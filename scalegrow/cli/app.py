@@ -250,6 +250,7 @@ def grow(
     shrink: Annotated[float, typer.Option(help="SZP's lambda.")] = 0.4,
     noise: Annotated[float | None, typer.Option(help="Relative std of the noise, where there is one.")] = None,
     norm_rescale: Annotated[bool, typer.Option("--norm-rescale", help="SZP: gains as in zero_pad.")] = False,
+    share: Annotated[float, typer.Option(help="structured_non_clone: what readers take from mixtures.")] = 0.25,
     learn_steps: Annotated[int, typer.Option(help="Steps in which LiGO learns its maps.")] = 100,
     moments: Annotated[
         str, typer.Option(help="carry, raw, asymmetric or reset; auto: as the operator's authors do.")
@@ -269,7 +270,7 @@ def grow(
     from scalegrow.cli.grow import Target, run
 
     arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale}
-    arguments |= {"seed": seed, "learn_steps": learn_steps}
+    arguments |= {"seed": seed, "share": share, "learn_steps": learn_steps}
     policies = {"moments": moments, "counter": counter, "schedule": schedule, "data": data, "rates": rates}
     target = Target(factor, width, layers, tuple(to or ()), untie)
     run(checkpoint, out, target, (operator, depth_operator), arguments, policies, cache, as_json=json)

@@ -123,8 +123,8 @@ def warn_of_twins(locked: dict[str, float], dropout: float) -> None:
         return
     axes = ", ".join(f"{share:.0%} of {axis}" for axis, share in locked.items())
     note(
-        f"note: {axes} have an exact twin, which a deterministic run never tells apart: it re-trains the base. "
-        "Choose tile_noise, split or --moments asymmetric, or train with dropout."
+        f"note: {axes} have an exact twin that a deterministic run never tells apart: they stay as good as the "
+        "base's. Choose tile_noise, zero_pad or --moments asymmetric, or train with dropout."
     )
 
 

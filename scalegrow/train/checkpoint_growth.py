@@ -50,7 +50,7 @@ def grow_checkpoint(
     grown = contiguous({name: growing.weight(name, weights.__getitem__) for name in growing.new})
     carried: Tensors = {}
     if policies.moments != "reset":
-        carried = _grown_moments(
+        carried = grow_moments_of(
             growing, read_tensors(checkpoint / OPTIMISER, facts["sha256"][OPTIMISER]), policies
         )
     lineage = _lineage(facts, base, growing, policies)
@@ -61,7 +61,7 @@ def grow_checkpoint(
     return lineage
 
 
-def _grown_moments(growing: Grower, stored: Tensors, policies: Policies) -> Tensors:
+def grow_moments_of(growing: Grower, stored: Tensors, policies: Policies) -> Tensors:
     """Moments by name, and under young.<name> which entries have none where some of a tensor have."""
     if not stored:
         raise InputError("the base has no moments to carry: choose --moments reset.")
@@ -127,11 +127,16 @@ def _lineage(facts: dict[str, Any], base: RunConfig, growing: Grower, policies: 
         "layers": list(plan.layers.source),
         "axes": {name: _described(grown) for name, grown in plan.maps.items() if grown.size != grown.n},
         "policies": policies.to_dict(),
-        "rates": [_rate(name, spec, base, growing) for name, spec in _one_of_each(growing.new).items()],
+        "rates": carried_rates(base, growing),
         "g_params": growth.g_params,
         "g_non_embedding": growth.g_non_embedding,
         "g_width": growth.g_width,
     }
+
+
+def carried_rates(base: RunConfig, growing: Grower) -> list[dict[str, Any]]:
+    """What the gradient law asks of AdamW: its settings for the parameters of each name, as in config.Rate."""
+    return [_rate(name, spec, base, growing) for name, spec in _one_of_each(growing.new).items()]
 
 
 def _described(grown: Any) -> dict[str, Any]:

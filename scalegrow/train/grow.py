@@ -99,9 +99,8 @@ class Grower:
         prefix, number, tail = block_of(name)
         if not number:
             return name
-        return (
-            f"{prefix}{number - n_blocks(self.plan.target) + n_blocks(self.plan.base)}{tail}"  # a network's head
-        )
+        head = number - n_blocks(self.plan.target) + n_blocks(self.plan.base)  # of a network
+        return f"{prefix}{head}{tail}"
 
     def factor(self, name: str) -> float:
         """a: what a whole tensor is multiplied by, so that target and base agree in multipliers and norms."""

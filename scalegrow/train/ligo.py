@@ -2,8 +2,8 @@
 
 W'_l = sum_j w_lj E W_j C': one E and C for each axis, shared by all layers, and how much of each of the base's
 layers a new one holds. They start where tile and stack are and are trained on the base's own data and loss; the
-base's weights do not change. Ours differs from the paper in that C is learned apart from E, so that it can start at a map
-whose consumers share.
+base's weights do not change. Ours differs from the paper in that C is learned apart from E, so that it can start
+at a map whose consumers share.
 """
 
 from dataclasses import replace
@@ -52,10 +52,9 @@ def _starts(plan: Plan) -> tuple[dict[AxisName, tuple[Tensor, Tensor]], Tensor]:
         grows: AxisMap | None = plan.maps.get(name)
         if grows is not None and grows.size > grows.n:
             pair = [matrix.float() for matrix in grows.matrices()]
-            noisy = [
-                each + 0.01 * torch.randn(each.shape, generator=generator) / each.shape[1] ** 0.5 for each in pair
-            ]
-            matrices[name] = (noisy[0].requires_grad_(), noisy[1].requires_grad_())
+            noises = [NOISE * torch.randn(each.shape, generator=generator) / grows.n**0.5 for each in pair]
+            e, c = ((each + noise).requires_grad_() for each, noise in zip(pair, noises, strict=True))
+            matrices[name] = (e, c)
     return matrices, torch.eye(n_blocks(plan.base))[list(plan.layers.source)].requires_grad_()
 
 

@@ -170,18 +170,20 @@ def first_share(base: AxisMap) -> AxisMap:
     return AxisMap(base.n, base.source, np.where((base.source >= 0) & (base.rank == 0), 1.0, 0.0))
 
 
-def orthogonal_mixture(n: int, size: int, rng: np.random.Generator) -> AxisMap:
-    """x' = [x; R x], R's rows orthonormal (in blocks of n where there are more); C = E (E'E)^-1, so C'E = I.
+def orthogonal_mixture(n: int, size: int, rng: np.random.Generator, share: float) -> AxisMap:
+    """x' = [x; R x], R's rows orthonormal (in blocks of n where there are more); C = [I - share R'R; share R].
 
-    New coordinates stay in the subspace that the old ones span, and none is a clone of one.
+    So C'E = I. New coordinates stay in the subspace that the old ones span, and none is a clone of one.
     """
-    blocks = [np.eye(n)]
+    blocks = []
     for start in range(n, size, n):
         q, r = np.linalg.qr(rng.standard_normal((n, n)))
         blocks.append((q * np.sign(np.diag(r)))[: min(n, size - start)])
-    e = np.concatenate(blocks)
-    c = e @ np.linalg.inv(e.T @ e)
-    return Mixture.of(torch.from_numpy(e), torch.from_numpy(c)) if size > n else tile(n, size)
+    if not blocks:
+        return tile(n, size)
+    mix, eye = np.concatenate(blocks), np.eye(n)
+    e, c = np.concatenate((eye, mix)), np.concatenate((eye - share * mix.T @ mix, share * mix))
+    return Mixture.of(torch.from_numpy(e), torch.from_numpy(c))
 
 
 def of_groups(kv_heads: AxisMap, group: AxisMap) -> AxisMap:

@@ -53,13 +53,15 @@ class Arguments:
 
     shrink is SZP's lambda. noise is a std: for szp relative to the target's first weights, for tile_noise and
     perturbative_copy relative to each tensor's root mean square. norm_rescale lets SZP rescale gains as zero_pad
-    does. learn_steps is how long LiGO learns its maps.
+    does. share is what the readers of a structured non-clone take from its mixtures. learn_steps is how long LiGO
+    learns its maps.
     """
 
     shrink: float = 0.4
     noise: float | None = None
     norm_rescale: bool = False
     seed: int = 0
+    share: float = 0.25
     learn_steps: int = 100
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class Arguments:
             raise InputError(f"shrink = {self.shrink!r}: give a factor from 0 to 1, such as 0.4.")
         if self.noise is not None and not 0 <= self.noise < math.inf:
             raise InputError(f"noise = {self.noise!r}: give a relative std from 0, such as 1.")
+        if not 0 <= self.share <= 1:
+            raise InputError(f"share = {self.share!r}: give a share from 0 to 1, such as 0.25.")
         if not 1 <= self.learn_steps <= 10**6:
             raise InputError(f"learn_steps = {self.learn_steps!r}: give a whole number from 1, such as 100.")
 
@@ -120,7 +124,7 @@ def plan(
         raise InputError(f"{depth_name!r} does not add layers: choose {adders}.")
     if isinstance(base, MLPShape) and depth_name == "zero_insert" and n_blocks(target) > n_blocks(base):
         raise InputError("zero_insert needs a residual stream, which a network has not: choose identity_insert.")
-    maps = axis_maps(base, target, width_name, np.random.default_rng(arguments.seed))
+    maps = axis_maps(base, target, width_name, arguments)
     layers = layer_map(n_blocks(base), n_blocks(target), depth_name)
     return Plan(name, depth_name, base, target, maps, layers, arguments)
 
@@ -136,11 +140,11 @@ def _usual_depth_operator(base: Shape, width_name: str) -> str:
     return "zero_insert" if isinstance(base, ModelShape) else "identity_insert"
 
 
-def axis_maps(base: Shape, target: Shape, name: str, rng: np.random.Generator) -> dict[AxisName, AxisMap]:
+def axis_maps(base: Shape, target: Shape, name: str, arguments: Arguments) -> dict[AxisName, AxisMap]:
     """The map of every axis that width growth changes."""
     if name not in WIDENING:
         raise InputError(f"{name!r} does not widen: choose {', '.join(WIDENING)}.")
-    rule = WIDENING[name](rng)
+    rule = WIDENING[name](np.random.default_rng(arguments.seed), arguments)
     if isinstance(base, MLPShape) or isinstance(target, MLPShape):
         assert isinstance(base, MLPShape)
         assert isinstance(target, MLPShape)
@@ -158,23 +162,23 @@ def axis_maps(base: Shape, target: Shape, name: str, rng: np.random.Generator) -
     }
 
 
-# How heads, units and (but for _stream_rule) the residual stream widen, given the operator's generator.
-WIDENING: dict[str, Callable[[np.random.Generator], AxisRule]] = {
-    "tile": lambda rng: tile,
-    "tile_noise": lambda rng: tile,
-    "perturbative_copy": lambda rng: tile,
-    "asymmetric_reset": lambda rng: tile,
-    "block_diagonal": lambda rng: tile,
-    "ligo": lambda rng: tile,
-    "split": lambda rng: lambda n, size: uneven(tile(n, size), rng),
-    "zero_copy": lambda rng: lambda n, size: first_share(tile(n, size)),
-    "random_copy": lambda rng: lambda n, size: first_share(tile(n, size)),
-    "net2net": lambda rng: lambda n, size: random_copies(n, size, rng),
-    "aki": lambda rng: lambda n, size: random_copies(n, size, rng),
-    "zero_pad": lambda rng: zero_pad,
-    "szp": lambda rng: zero_pad,
-    "scratch": lambda rng: zero_pad,
-    "structured_non_clone": lambda rng: lambda n, size: orthogonal_mixture(n, size, rng),
+# How heads, units and (but for _stream_rule) the residual stream widen.
+WIDENING: dict[str, Callable[[np.random.Generator, Arguments], AxisRule]] = {
+    "tile": lambda rng, told: tile,
+    "tile_noise": lambda rng, told: tile,
+    "perturbative_copy": lambda rng, told: tile,
+    "asymmetric_reset": lambda rng, told: tile,
+    "block_diagonal": lambda rng, told: tile,
+    "ligo": lambda rng, told: tile,
+    "split": lambda rng, told: lambda n, size: uneven(tile(n, size), rng),
+    "zero_copy": lambda rng, told: lambda n, size: first_share(tile(n, size)),
+    "random_copy": lambda rng, told: lambda n, size: first_share(tile(n, size)),
+    "net2net": lambda rng, told: lambda n, size: random_copies(n, size, rng),
+    "aki": lambda rng, told: lambda n, size: random_copies(n, size, rng),
+    "zero_pad": lambda rng, told: zero_pad,
+    "szp": lambda rng, told: zero_pad,
+    "scratch": lambda rng, told: zero_pad,
+    "structured_non_clone": lambda rng, told: lambda n, size: orthogonal_mixture(n, size, rng, told.share),
 }
 READS_FIRST = (
     "zero_copy",
