@@ -13,14 +13,15 @@ from test_operators import BASE, SHAPES, TOKENS, config_of, difference, grown_mo
 from test_train import Stopper, assert_same_run
 from torch import nn
 from torch.nn import functional as F
-from training import TINY, tiny_config
+from training import TINY, tiny_config, tiny_network
 
 from scalegrow.errors import InputError
-from scalegrow.runs.config import Decoder, Optimiser, Rate, RunConfig, Schedule, Start
-from scalegrow.shape import ModelShape
-from scalegrow.train.axes import decoder_parameters
+from scalegrow.runs.config import Decoder, Network, Optimiser, Parametrisation, Rate, RunConfig, Schedule, Start
+from scalegrow.shape import MLPShape, ModelShape
+from scalegrow.train.axes import decoder_parameters, mlp_parameters
 from scalegrow.train.checkpoint_growth import carried_rates, grow_checkpoint
-from scalegrow.train.grow import grow_moments, grower, target_config, widened_shape
+from scalegrow.train.grow import grow_moments, grow_weights, grower, target_config, widened_shape
+from scalegrow.train.mlp import build_network
 from scalegrow.train.operators import plan
 from scalegrow.train.optim import SINCE, YOUNG, AdamW, clip, make_adamw, relative_rate
 from scalegrow.train.policies import Policies
@@ -103,6 +104,27 @@ def test_a_tiled_state_trains_as_its_base(shape: ModelShape, kind: str, chosen: 
     muP's own rates are the rule; in the standard parametrisation they are those carried from the base.
     """
     assert trajectory_gap(shape, kind=kind, chosen=chosen) < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["mup", "standard"])
+def test_a_tiled_network_trains_as_its_base(kind: str) -> None:
+    shape, x = MLPShape(10, 3, 4, 2), torch.randn(16, 4, dtype=torch.float64)
+    y = torch.randn(16, 2, dtype=torch.float64)
+    parametrisation = Parametrisation(kind, base_width=10)
+    config = tiny_network(model=Network(shape), optimiser=ADAM, parametrisation=parametrisation)
+    model = build_network(config).double()
+    growth = plan(shape, MLPShape(20, 3, 4, 2), "tile")
+    target = replace(target_config(config, growth), start=started(rates=carried(config, growth)))
+    grown = build_network(target).double()
+    grown.load_state_dict(grow_weights(dict(model.named_parameters()), config, growth))
+    for each, own in ((model, config), (grown, target)):
+        optimiser = make_adamw(each, mlp_parameters(own.model.shape), own)
+        for _ in range(5):
+            optimiser.zero_grad()
+            F.mse_loss(each(x), y).backward()
+            optimiser.step()
+    with torch.no_grad():
+        assert float((model(x) - grown(x)).abs().max()) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["tile_noise", "block_diagonal"])

@@ -96,6 +96,11 @@ class AxisMap:
             grown = torch.where(at > 0, mean.expand_as(grown), grown)
         return grown
 
+    def normed(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
+        """E as readers see it: behind a norm that centres them, coordinates that hold the mean are zero."""
+        centred = AxisMap(self.n, np.where(self.source == MEAN, NEW, self.source), self.share)
+        return centred.values(tensor, dim, power)
+
     def consumers(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
         """C applied along a dimension (C^2 for power 2)."""
         grown = tensor.index_select(dim, torch.from_numpy(self.source.clip(0)))
@@ -128,6 +133,10 @@ class Mixture(AxisMap):
     def consumers(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
         """C applied along a dimension; for power 2 its entries' squares."""
         return _times(self.c, tensor, dim, power)
+
+    def normed(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
+        """E again: no mixture is the mean."""
+        return self.values(tensor, dim, power)
 
 
 def tile(n: int, size: int) -> AxisMap:
@@ -216,12 +225,18 @@ def grow_tensor(
 ) -> Tensor:
     """W', g' or v' of a parameter whose axes grow by these maps; axes without one stay. raw copies along all."""
     power = 2 if side == "second" else 1
+    if not any(axis.name in maps for axis in spec.axes):
+        return tensor.clone()
     grown = tensor.reshape([axis.size for axis in spec.axes])
     for dim, axis in enumerate(spec.axes):
         if axis.name in maps:
-            reads = not raw and (axis.role == "in") == (side == "weight")
-            apply = maps[axis.name].consumers if reads else maps[axis.name].values
-            grown = apply(grown, dim, power)
+            grows = maps[axis.name]
+            if raw or (side == "weight" and axis.role == "out"):
+                grown = grows.values(grown, dim, power)
+            elif side != "weight" and axis.role == "in":
+                grown = grows.normed(grown, dim, power)
+            else:
+                grown = grows.consumers(grown, dim, power)
     return grown.reshape(_grown_shape(spec, maps))
 
 

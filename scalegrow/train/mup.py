@@ -78,9 +78,9 @@ def scales(name: str, spec: Parameter, config: RunConfig) -> Scales:
 
 
 def in_every_layer(name: str) -> str:
-    """A parameter's name without the number of its layer."""
-    _, number, tail = block_of(name)
-    return name if number is None else tail.removeprefix(".")
+    """A decoder's parameter's name without the number of its layer; a network's layers are of three kinds."""
+    before, number, tail = block_of(name)
+    return tail.removeprefix(".") if number is not None and before != "layers." else name
 
 
 def parametrised(spec: Parameter, config: RunConfig) -> Scales:
