@@ -40,7 +40,7 @@ from scalegrow.runs.config import Decoder, Parametrisation, RunConfig  # noqa: E
 from scalegrow.shape import ModelShape  # noqa: E402
 from scalegrow.train.distributed import Ranks  # noqa: E402
 from scalegrow.train.interrupt import Interruption  # noqa: E402
-from scalegrow.train.loop import Run, _step, fresh_state  # noqa: E402
+from scalegrow.train.loop import Run, fresh_state, train_step  # noqa: E402
 from scalegrow.train.model import Transformer, build_decoder  # noqa: E402
 from scalegrow.train.optim import relative_rate  # noqa: E402
 from scalegrow.train.task import task_for  # noqa: E402
@@ -128,7 +128,7 @@ def ours(case: Case, compiled: bool = False, precision: str | None = None) -> St
 
     def loop(n: int) -> None:
         for _ in range(n):
-            _step(run, state, relative_rate(config, state.step, None))
+            train_step(run, state, relative_rate(config, state.step, None))
             state.step += 1
 
     return lambda n: timed(partial(loop, n), case.device)

@@ -42,10 +42,7 @@ def grow_checkpoint(
         raise InputError(f"{target} is there already: choose another --out.")
     policies = policies.resolved(plan.operator)
     weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
-    if plan.operator == "ligo":
-        from scalegrow.train.ligo import learn_maps
-
-        plan = learn_maps(plan, weights, base, task_for(base, cache))
+    plan = learned(plan, weights, base, cache)
     growing = grower(base, plan)
     grown = contiguous({name: growing.weight(name, weights.__getitem__) for name in growing.new})
     carried: Tensors = {}
@@ -59,6 +56,15 @@ def grow_checkpoint(
         lineage["locked"] = locked(grown, carried, growing.new)
     write_checkpoint(target, grown, carried, _state(facts, base, plan, policies, lineage))
     return lineage
+
+
+def learned(plan: Plan, weights: Tensors, base: RunConfig, cache: Path) -> Plan:
+    """The plan with its maps, where its operator learns them from the base's data and has not yet."""
+    if plan.operator != "ligo" or plan.layers.mix is not None:
+        return plan
+    from scalegrow.train.ligo import learn_maps
+
+    return learn_maps(plan, weights, base, task_for(base, cache))
 
 
 def grow_moments_of(growing: Grower, stored: Tensors, policies: Policies) -> Tensors:

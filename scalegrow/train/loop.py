@@ -144,7 +144,7 @@ def _advance(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> N
     losses = torch.tensor(state.loss_sum, dtype=torch.float64, device=run.ranks.device)
     while state.step < stage.end:
         relative = relative_rate(config, state.step, stage.horizon)
-        loss, norm = _step(run, state, relative)
+        loss, norm = train_step(run, state, relative)
         losses += loss
         state.step += 1
         state.loss_count += 1
@@ -173,8 +173,11 @@ def _advance(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> N
             raise InterruptedRun
 
 
-def _step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimiser step: (mean loss of the batch over all ranks, gradient norm)."""
+def train_step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """One optimiser step at `relative` times the peak rate: (mean loss of the batch over all ranks, gradient norm).
+
+    Counting it in state.step is the caller's.
+    """
     config, ranks = run.config, run.ranks
     if dropout(config):
         torch.manual_seed(seed_of(config.seed, f"dropout/{state.step}/{ranks.rank}"))
