@@ -174,9 +174,9 @@ def _advance(run: Run, stage: Stage, state: TrainState, log: RunLog | None) -> N
 
 
 def train_step(run: Run, state: TrainState, relative: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimiser step at `relative` times the peak rate: (mean loss of the batch over all ranks, gradient norm).
+    """One optimiser step at `relative` times the peak rate: (mean loss over all ranks, gradient norm).
 
-    Counting it in state.step is the caller's.
+    It reads state.step; counting it is the caller's.
     """
     config, ranks = run.config, run.ranks
     if dropout(config):
