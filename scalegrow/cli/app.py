@@ -274,3 +274,41 @@ def grow(
     policies = {"moments": moments, "counter": counter, "schedule": schedule, "data": data, "rates": rates}
     target = Target(factor, width, layers, tuple(to or ()), untie)
     run(checkpoint, out, target, (operator, depth_operator), arguments, policies, cache, as_json=json)
+
+
+@app.command()
+def probe(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of ours: RUN/STAGE/checkpoints/step_N.")],
+    operators: Annotated[
+        str,
+        typer.Option(help="Candidates between commas, settings after colons: szp:shrink=0.8,tile:moments=reset."),
+    ] = "tile,tile_noise,asymmetric_reset,structured_non_clone,szp,zero_pad,scratch",
+    lag: Annotated[int, typer.Option(help="Steps that each candidate is trained for.")] = 16,
+    regime: Annotated[
+        str, typer.Option(help="deterministic (one run, the base's batch order) or stochastic.")
+    ] = "deterministic",
+    seeds: Annotated[int | None, typer.Option(help="Runs of a stochastic probe, default 3.")] = None,
+    sequences: Annotated[
+        int | None, typer.Option(help="Held-out sequences (samples); default a quarter of the base's.")
+    ] = None,
+    factor: Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width of the target over the base's.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers of the target.")] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="Any size of the target by name: d_ff=512, n_kv_heads=4, vocab_size=32000."),
+    ] = None,
+    untie: Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")] = False,
+    schedule: Annotated[str, typer.Option(help="Learning rate: restart, rewarm or continue.")] = "restart",
+    seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
+    json: Json = False,
+) -> None:
+    """Rank candidate warm starts of a checkpoint by some steps of training each."""
+    from scalegrow.cli.grow import Target
+    from scalegrow.cli.probe import run
+
+    target = Target(factor, width, layers, tuple(to or ()), untie)
+    chosen = {"kind": regime, "lag": lag, "seeds": seeds, "sequences": sequences}
+    run(checkpoint, target, operators, chosen, schedule, seed, cache, device, as_json=json)

@@ -1,0 +1,212 @@
+"""`scalegrow probe`: candidate warm starts of one checkpoint, trained on for some steps and ranked."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from scalegrow.cli.grow import NEEDS_TORCH, Target, form
+from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.cli.train import ONE_THREAD_BELOW
+from scalegrow.errors import InputError
+from scalegrow.runs.config import RunConfig
+from scalegrow.shape import ModelShape
+from scalegrow.units import format_count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from scalegrow.train.probe import Regime
+    from scalegrow.train.ranking import Continuation, Mean, Probed, Ranking
+
+SEEDS = 3  # of a stochastic probe
+FACTORS = ("g_params", "g_non_embedding", "g_width")
+REGIMES = {
+    "deterministic": "the base's batch order goes on, no dropout, one run",
+    "stochastic": "{seeds} runs, each with a data order of its own",
+}
+
+
+def run(
+    checkpoint: Path,
+    target: Target,
+    operators: str,
+    regime: dict[str, Any],
+    schedule: str,
+    seed: int,
+    cache: Path | None,
+    device: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Probe every candidate, and print the ranking."""
+    try:
+        from scalegrow.train.probe import Regime, probe, threads
+    except ImportError:
+        raise InputError(NEEDS_TORCH) from None
+    from scalegrow.train.candidates import parse_candidates
+    from scalegrow.train.distributed import start_ranks
+    from scalegrow.train.state import read_facts
+
+    chosen = Regime(**regime | {"seeds": regime["seeds"] or (SEEDS if regime["kind"] == "stochastic" else 1)})
+    candidates = parse_candidates(operators, seed, schedule)
+    base = RunConfig.from_dict(read_facts(checkpoint)["config"]).model.shape
+    shape = target.shape(base)
+    ranks = start_ranks(device or "cpu")
+    if ranks.count > 1:
+        raise InputError("a probe runs in one process: start it without torchrun.")
+    if chosen.lag < 2:
+        note("note: lag 1 mis-ranks: AdamW's first step hides uneven shares. Give --lag 2 or more, such as 16.")
+    with threads(1 if shape.n_params < ONE_THREAD_BELOW else None), packed(checkpoint, cache) as texts:
+        found = probe(checkpoint, shape, candidates, chosen, texts, ranks.device, tell=note)
+    if as_json:
+        print_json({"schema": "scalegrow-probe/1", "checkpoint": str(checkpoint), **told(found, chosen)})
+    else:
+        show(found, chosen)
+
+
+@contextmanager
+def packed(checkpoint: Path, cache: Path | None) -> Iterator[Path]:
+    """Where packed texts are: as told, where the base's run left them, or a folder that is gone afterwards."""
+    above = checkpoint.resolve().parents  # RUN/STAGE/checkpoints/step_N
+    beside = above[min(3, len(above) - 1)] / "packed"
+    if cache or beside.is_dir():
+        yield cache or beside
+        return
+    with TemporaryDirectory(prefix="scalegrow-packed-") as folder:
+        yield Path(folder)
+
+
+def told(found: "Ranking", regime: "Regime") -> dict[str, Any]:
+    """Everything a probe found, as plain data."""
+    shape = found.config.model.shape
+    return {
+        "target": {**vars(shape), "n_params": shape.n_params},
+        **{name: found.best.lineage[name] for name in FACTORS},
+        "regime": regime.kind,
+        "lag": regime.lag,
+        "seeds": regime.seeds,
+        "batch": found.config.batch,
+        "heldout_sequences": found.base["heldout_sequences"],
+        "base": found.base,
+        "candidates": [_candidate(each, found.best) for each in found.candidates],
+        "refused": [{"candidate": each.candidate.name, "reason": each.reason} for each in found.refused],
+    }
+
+
+def _candidate(each: "Probed", best: "Probed") -> dict[str, Any]:
+    axes = each.runs[0].escape
+    return {
+        "candidate": each.candidate.name,
+        **{name: each.lineage[name] for name in ("operator", "depth_operator", "arguments", "policies")},
+        "locked": each.locked,
+        "zero_step_kl": each.zero_step_kl,
+        "loss_start": each.runs[0].curve[0]["heldout_loss"],
+        "condensation_start": each.condensation._asdict(),
+        "loss": each.mean(loss)._asdict(),
+        "loss_difference": each.difference(best, loss)._asdict(),
+        "area": each.mean(area)._asdict(),
+        "area_difference": each.difference(best, area)._asdict(),
+        "probe_kl": each.mean(lambda run: run.kl)._asdict(),
+        "escape": {axis: each.mean(lambda run, axis=axis: run.escape[axis])._asdict() for axis in axes},  # type: ignore[misc]
+        "condensation": {
+            "clusters": each.mean(lambda run: run.condensation.clusters)._asdict(),
+            "rank": each.mean(lambda run: run.condensation.rank)._asdict(),
+        },
+        "runs": [_continuation(run) for run in each.runs],
+    }
+
+
+def _continuation(run: "Continuation") -> dict[str, Any]:
+    return {
+        "seed": run.config.seed,
+        "data_seed": run.config.data.seed,
+        "first_item": run.config.first_item,
+        "curve": list(run.curve),
+        "probe_kl": run.kl,
+        "escape": run.escape,
+        "condensation": run.condensation._asdict(),
+    }
+
+
+def loss(run: "Continuation") -> float:
+    """The probe loss."""
+    return run.loss
+
+
+def area(run: "Continuation") -> float:
+    """The mean held-out loss over the probe."""
+    return run.area
+
+
+def show(found: "Ranking", regime: "Regime") -> None:
+    """The ranking and the other measures for a person, and how they were taken."""
+    shape, factors = found.config.model.shape, found.best.lineage
+    page = console()
+    page.print(f"target: {form(shape)}, {format_count(shape.n_params)} parameters, g = {factors['g_params']:.3g}")
+    page.print(f"base: held-out {_unit(found)} {found.base['heldout_loss']:.4f}\n")
+    page.print(_losses(found, regime))
+    page.print()
+    page.print(_measures(found, regime))
+    page.print()
+    for each in found.candidates:
+        if each.locked:
+            axes = ", ".join(f"{axis} {share:.0%}" for axis, share in each.locked.items())
+            page.print(f"{each.candidate.name} starts locked, with exact twins of {axes}")
+    for refused in found.refused:
+        page.print(f"{refused.candidate.name} refused: {refused.reason}")
+    page.print(_conditions(found, regime))
+
+
+def _unit(found: "Ranking") -> str:
+    return "loss, nats per token:" if isinstance(found.config.model.shape, ModelShape) else "mean square error:"
+
+
+def _conditions(found: "Ranking", regime: "Regime") -> str:
+    """One line: regime, lag, runs, batch, held-out items."""
+    items = "sequences" if isinstance(found.config.model.shape, ModelShape) else "samples"
+    return (
+        f"{regime.kind} regime ({REGIMES[regime.kind].format(seeds=regime.seeds)}); lag {regime.lag} steps of "
+        f"{found.config.batch} {items}; {found.base['heldout_sequences']} held-out {items}"
+    )
+
+
+def _losses(found: "Ranking", regime: "Regime") -> "Table":
+    """Held-out losses, best first, and differences to the best with their standard error over runs."""
+    rows = []
+    for each in found.candidates:
+        apart = each.difference(found.best, loss)
+        cells = ("", "") if each is found.best else (f"{apart.value:+.4f}", _error(apart))
+        losses = [each.mean(loss).value, each.mean(area).value, each.runs[0].curve[0]["heldout_loss"]]
+        last, mean, start = (f"{value:.4f}" for value in losses)
+        rows.append((each.candidate.name, last, *cells, mean, start))
+    heads = ("candidate", f"loss at {regime.lag}", "to best", "s.e.", "mean loss", "loss at 0")
+    return _without_empty(heads, rows)
+
+
+def _error(mean: "Mean") -> str:
+    return "" if mean.se is None else f"{mean.se:.4f}"
+
+
+def _measures(found: "Ranking", regime: "Regime") -> "Table":
+    """Distance from the base, escape and condensation after the probe."""
+    what = "KL" if isinstance(found.config.model.shape, ModelShape) else "change"
+    rows = [
+        (
+            each.candidate.name,
+            f"{each.zero_step_kl:.2g}",
+            f"{each.mean(lambda run: run.kl).value:.3g}",
+            f"{each.mean(lambda run: run.escape['joint']).value:.3f}" if each.runs[0].escape else "-",
+            f"{each.mean(lambda run: run.condensation.clusters).value:.2f}",
+            f"{each.mean(lambda run: run.condensation.rank).value:.2f}",
+        )
+        for each in found.candidates
+    ]
+    return table(("candidate", f"{what} at 0", f"{what} at {regime.lag}", "escape", "clusters", "rank"), rows)
+
+
+def _without_empty(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    """A table without the columns that hold nothing."""
+    used = [i for i, _ in enumerate(heads) if any(row[i] for row in rows)]
+    return table([heads[i] for i in used], [[row[i] for i in used] for row in rows])
