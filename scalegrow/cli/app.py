@@ -282,7 +282,7 @@ def probe(
     operators: Annotated[
         str,
         typer.Option(help="Candidates between commas, settings after colons: szp:shrink=0.8,tile:moments=reset."),
-    ] = "tile,tile_noise,asymmetric_reset,structured_non_clone,szp,zero_pad,scratch",
+    ] = "tile, tile_noise, asymmetric_reset, structured_non_clone, szp, zero_pad, scratch",
     lag: Annotated[int, typer.Option(help="Steps that each candidate is trained for.")] = 16,
     regime: Annotated[
         str, typer.Option(help="deterministic (one run, the base's batch order) or stochastic.")
