@@ -1,8 +1,10 @@
 """Probing warm starts: what is measured, on matrices of known answer; and the ranking, on a short run."""
 
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -274,6 +276,23 @@ def test_refusals_are_told_and_stop_nothing(base: Path, tmp_path: Path) -> None:
     assert (refused.candidate.name, "no whole factor" in refused.reason) == ("tile", True)
     with pytest.raises(InputError, match="no candidate can be probed; tile: tile copies the stream whole"):
         probe(base, target, parse_candidates("tile,split"), QUICK, tmp_path)
+
+
+def test_a_signal_ends_a_probe_and_leaves_nothing(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first candidate's line is told, then the machine asks to stop."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lines: list[str] = []
+
+    def stop(line: str) -> None:
+        lines.append(line)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        probe(base, WIDE, parse_candidates("tile,split"), QUICK, tmp_path, tell=stop)
+    assert len(lines) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_candidates_say_their_settings() -> None:

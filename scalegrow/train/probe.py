@@ -88,6 +88,7 @@ class Bench:
     regime: Regime
     cache: Path
     ranks: Ranks
+    interruption: Interruption
     tell: Callable[[str], None]
 
     @cached_property
@@ -136,12 +137,12 @@ def probe(
 ) -> Ranking:
     """Grow every candidate, train it for regime.lag steps, measure, rank. Nothing is left on disk but in `cache`.
 
-    Raises InputError where no candidate can be grown and trained.
+    Raises InputError where no candidate can be grown and trained, KeyboardInterrupt after a signal.
     """
     config = RunConfig.from_dict(read_facts(checkpoint)["config"])
-    bench = Bench(checkpoint, config, target, regime, cache, Ranks(device=device), tell)
     probed, refused = [], []
-    with threads(1 if regime.kind == "deterministic" else None):
+    with threads(1 if regime.kind == "deterministic" else None), Interruption() as interruption:
+        bench = Bench(checkpoint, config, target, regime, cache, Ranks(device=device), interruption, tell)
         base = bench.record(bench.model)
         for candidate in candidates:
             try:
@@ -201,7 +202,7 @@ def _started(bench: Bench, grown: Grown, number: int) -> tuple[Run, TrainState]:
     settings = bench.regime.settings(bench.config, number)
     config = started_config(grown.checkpoint, UNUSED_BUDGET, settings)
     assert config.start is not None
-    run = Run(config, task_for(config, bench.cache), grown.checkpoint, {}, bench.ranks, Interruption())
+    run = Run(config, task_for(config, bench.cache), grown.checkpoint, {}, bench.ranks, bench.interruption)
     state = fresh_state(run)
     load_start(state, config.start)
     return run, state
@@ -229,8 +230,10 @@ def _continued(bench: Bench, grown: Grown, number: int, first: dict[str, Any]) -
 
 
 def _advance(run: Run, state: TrainState, end: int) -> None:
-    """Training steps up to `end`, at the grown run's own rates before any decay."""
+    """Training steps up to `end`, at the grown run's own rates before any decay; KeyboardInterrupt when asked."""
     while state.step < end:
+        if run.interruption.asked:
+            raise KeyboardInterrupt
         train_step(run, state, relative_rate(run.config, state.step, None))
         state.step += 1
 
