@@ -57,7 +57,7 @@ def run(
     if ranks.count > 1:
         raise InputError("a probe runs in one process: start it without torchrun.")
     if chosen.lag < 2:
-        note("note: lag 1 mis-ranks: AdamW's first step hides uneven shares. Give --lag 2 or more, such as 16.")
+        note("note: lag 1 may mis-rank: AdamW's first step hides uneven shares. Give --lag 2 or more, such as 16.")
     with threads(1 if shape.n_params < ONE_THREAD_BELOW else None), packed(checkpoint, cache) as texts:
         found = probe(checkpoint, shape, candidates, chosen, texts, ranks.device, tell=note)
     if as_json:
