@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth
@@ -13,6 +12,7 @@ from scalegrow.runs.config import RunConfig
 from scalegrow.train.axes import Parameter
 from scalegrow.train.grow import Grower, grower, parameters_of, target_config
 from scalegrow.train.maps import Mixture
+from scalegrow.train.measures import distance
 from scalegrow.train.mup import in_every_layer, scales
 from scalegrow.train.operators import Plan
 from scalegrow.train.optim import YOUNG
@@ -20,7 +20,7 @@ from scalegrow.train.policies import Policies
 from scalegrow.train.restore import load_model
 from scalegrow.train.state import MODEL, MOMENTS, OPTIMISER, read_facts, read_tensors, step_name, write_checkpoint
 from scalegrow.train.symmetry import locked
-from scalegrow.train.task import LanguageTask, task_for
+from scalegrow.train.task import task_for
 
 HELDOUT_ITEMS = 32
 Tensors = dict[str, torch.Tensor]
@@ -52,7 +52,9 @@ def grow_checkpoint(
         )
     lineage = _lineage(facts, base, growing, policies)
     if measured:
-        lineage["zero_step_kl"] = zero_step_kl(weights, grown, base, target_config(base, plan), cache)
+        models = load_model(weights, base), load_model(grown, target_config(base, plan))
+        task = task_for(base, cache)
+        lineage["zero_step_kl"] = distance(*models, task, min(HELDOUT_ITEMS, task.n_heldout or HELDOUT_ITEMS))
         lineage["locked"] = locked(grown, carried, growing.new)
     write_checkpoint(target, grown, carried, _state(facts, base, plan, policies, lineage))
     return lineage
@@ -180,30 +182,3 @@ def _rate(name: str, spec: Parameter, base: RunConfig, growing: Grower) -> dict[
         "weight_decay": mine.weight_decay * k_in / a,
         "eps": mine.eps / (a * k_out),
     }
-
-
-def zero_step_kl(
-    base: Tensors, grown: Tensors, base_config: RunConfig, grown_config: RunConfig, cache: Path
-) -> float:
-    """Mean token KL(p_base || p_grown) on the first held-out sequences of the base's data, nats.
-
-    Over the base's vocabulary where the target's is padded. Of networks: the mean square change of outputs.
-    """
-    task = task_for(base_config, cache)
-    n = min(HELDOUT_ITEMS, task.n_heldout or HELDOUT_ITEMS)
-    models = (load_model(base, base_config), load_model(grown, grown_config))
-    if not isinstance(task, LanguageTask):
-        x = torch.from_numpy(task.source.heldout_batch(0, n)[0])  # type: ignore[attr-defined]
-        with torch.no_grad():
-            one, other = (model(x).double() for model in models)
-        return float((one - other).square().mean())
-    tokens = torch.from_numpy(task.source.heldout_batch(0, n).tokens)[:, :-1]
-    return token_kl(*models, tokens)
-
-
-def token_kl(base: torch.nn.Module, grown: torch.nn.Module, tokens: torch.Tensor) -> float:
-    """Mean KL(p_base || p_grown) of the next token over all positions of tokens [B, T], nats."""
-    with torch.no_grad():
-        log_p = F.log_softmax(base(tokens).double(), dim=-1)
-        log_q = F.log_softmax(grown(tokens)[..., : log_p.shape[-1]].double(), dim=-1)
-    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from scalegrow.train.axes import Axis, AxisName, Parameter, Role, block_of
-from scalegrow.train.checkpoint_growth import token_kl
 from scalegrow.train.evaluate import inference
 from scalegrow.train.maps import AxisMap
 from scalegrow.train.task import LanguageTask, Task
@@ -49,6 +47,17 @@ def distance(base: nn.Module, grown: nn.Module, task: Task, n: int, device: str 
             count = min(size, n - first)
             total += count * measure(base, grown, _inputs(task, first, count).to(device))
     return total / n
+
+
+def token_kl(base: nn.Module, grown: nn.Module, tokens: Tensor) -> float:
+    """Mean KL(p_base || p_grown) of the next token over all positions of tokens [B, T], nats.
+
+    Over the base's vocabulary where the grown one's is padded.
+    """
+    with torch.no_grad():
+        log_p = F.log_softmax(base(tokens).double(), dim=-1)
+        log_q = F.log_softmax(grown(tokens)[..., : log_p.shape[-1]].double(), dim=-1)
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
 
 
 def mean_square_change(base: nn.Module, grown: nn.Module, x: Tensor) -> float:
@@ -143,6 +152,9 @@ def neurons(weights: Tensors, specs: Mapping[str, Parameter]) -> dict[int, Tenso
 
 def cluster_share(rows: Tensor, threshold: float = COSINE) -> float:
     """Clusters over neurons: connected components of |cos(w_i, w_j)| >= threshold. A zero row is alone."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     directions = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     near = (directions @ directions.T).abs() >= threshold
     count, _ = connected_components(csr_matrix(near.numpy()), directed=False)
