@@ -103,11 +103,17 @@ class Grower:
         added = n_blocks(self.plan.target) - n_blocks(self.plan.base)
         return name if place < 0 else f"{prefix}{number - added}{tail}"
 
+    def sources(self, name: str) -> list[str]:
+        """Every parameter of the base that one of the target's reads, but for learned mixtures of layers."""
+        source = self.source(name)
+        upper = self._upper(source) if self.plan.operator == "aki" else ""
+        return [source, upper] if upper else [source]
+
     def factor(self, name: str) -> float:
         """a: what a whole tensor is multiplied by, so that target and base agree in multipliers and norms."""
         old, new, plan = self.before, self.after, self.plan
-        stream = 1 / plan.norm_factor if self.keeps_eps and plan.rescales_norms else 1.0
-        norm = plan.norm_factor * stream
+        norm = plan.norm_factor
+        stream = self._stream
         if "q_proj" in name or "k_proj" in name:
             return math.sqrt(old.attention / new.attention)
         if "o_proj" in name or "down_proj" in name:
@@ -117,11 +123,11 @@ class Grower:
         if self.new[name].kind == "head":
             return old.logits / new.logits
         if name == f"{FINAL_NORM}.weight":
-            return norm * self._tied_factor() / stream
+            return norm * self._tied_factor()
         if name.endswith("layernorm.weight"):
             return norm
         if name == f"{FINAL_NORM}.bias":
-            return self._tied_factor() / stream
+            return self._tied_factor()
         return 1.0
 
     @property
@@ -129,12 +135,17 @@ class Grower:
         told = self.plan.arguments.noise
         return NOISE[self.plan.operator] if told is None else told
 
+    @property
+    def _stream(self) -> float:
+        """What the stream is multiplied by: 1, or what keeps its mean square as the base's."""
+        return 1 / self.plan.norm_factor if self.keeps_eps and self.plan.rescales_norms else 1.0
+
     def _tied_factor(self) -> float:
         """What the final norm takes over where the head is the embedding, which cannot be scaled for itself."""
         if HEAD in self.new or EMBEDDING not in self.new:
             return 1.0
         copies = self.plan.maps["d_model"].multiplicity
-        scaled = copies * self.before.embedding / self.after.embedding
+        scaled = copies * self._stream * self.before.embedding / self.after.embedding
         return self.before.logits / (self.after.logits * scaled)
 
     def _viewed(self, name: str) -> Parameter:

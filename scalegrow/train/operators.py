@@ -252,9 +252,7 @@ GROWING = {
 def _require_growable(base: Shape, target: Shape) -> None:
     """Refuse what no operator does."""
     if type(base) is not type(target):
-        raise InputError(
-            "a decoder grows to a decoder, a network to a network: base and target are of two kinds."
-        )
+        raise InputError("a decoder grows to a decoder, a network to a network: base and target are of two kinds.")
     for name in GROWING[type(base)]:
         old, new = getattr(base, name), getattr(target, name)
         if new < old:
@@ -268,9 +266,7 @@ def _require_growable(base: Shape, target: Shape) -> None:
 
 def _require_growable_decoder(base: ModelShape, target: ModelShape) -> None:
     if target.tied and not base.tied:
-        raise InputError(
-            "the base's head is a table of its own, and growing cannot tie it: leave it untied."
-        )
+        raise InputError("the base's head is a table of its own, and growing cannot tie it: leave it untied.")
     if base.qk_norm and base.head_dim != target.head_dim:
         raise InputError("head_dim cannot grow under QK-norm: grow the number of heads instead.")
     if base.positions == "learned" and base.context != target.context:
