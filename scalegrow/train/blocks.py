@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from scalegrow.train.axes import Axis, Parameter
@@ -51,9 +52,20 @@ def grow_rows(grower: Grower, name: str, rows: range, read: Rows, draw: Draw) ->
         plan=replace(grower.plan, maps=grower.plan.maps | {axis.name: part}),
         old=grower.old | used,
         new=grower.new | {name: target},
-        first=lambda _: draw(f"{name}/{rows.start}", target),
+        first=lambda _: _first(block, f"{name}/{rows.start}", target, draw),
     )
     return block.weight(name, lambda each: read(each, part.low * inner, part.n * inner))
+
+
+def _first(block: Grower, seed_name: str, spec: Parameter, draw: Draw) -> Tensor:
+    """First weights; for zero_pad only the columns that read a wider stream, where old rows need no more."""
+    *_, last = spec.axes
+    grows = block.plan.maps[last.name]
+    old = (block.plan.maps[spec.axes[0].name].source >= 0).all()
+    if block.plan.operator != "zero_pad" or last.name != "d_model" or not old:
+        return draw(seed_name, spec)
+    new = replace(spec, dimensions=(spec.dimensions[0], (replace(last, size=grows.size - grows.n),)))
+    return torch.nn.functional.pad(draw(seed_name, new), (grows.n, 0))
 
 
 def _map(grower: Grower, spec: Parameter) -> AxisMap:

@@ -56,7 +56,8 @@ class Grower:
             return self._silenced(name, self._shrunk(grown, spec, fresh))
         grown = times(grown, self.factor(name))
         if plan.operator == "zero_pad" and spec.kind == "hidden":
-            grown = torch.where(_free(spec, plan), fresh(), grown)
+            free = _free(spec, plan)
+            grown = torch.where(free, fresh(), grown) if free.any() else grown
         if plan.operator == "block_diagonal" and spec.kind == "hidden":
             grown = grown * _own_copies(spec, plan)
         if plan.operator == "random_copy" and spec.kind in ("hidden", "head"):
@@ -204,7 +205,7 @@ class Grower:
             return times(padded, plan.norm_factor if plan.rescales_norms and _of_stream(spec) else 1.0)
         if spec.kind == "bias":
             return padded
-        return plan.arguments.shrink * padded + self._noise * fresh()
+        return fresh().mul_(self._noise).add_(padded, alpha=plan.arguments.shrink)
 
     def _with_random_consumers(self, name: str, grown: Tensor, spec: Parameter) -> Tensor:
         """Consumers of new copies are random, of the inherited ones' std; the output's mean square is kept."""

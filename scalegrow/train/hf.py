@@ -3,9 +3,8 @@
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,15 +23,14 @@ from scalegrow.train.grow import EMBEDDING, HEAD, Grower
 from scalegrow.train.hashes import file_hash
 from scalegrow.train.hf_check import Text, check_structure, zero_step_kl
 from scalegrow.train.hf_config import CONFIG, HFConfig, read_config
-from scalegrow.train.hf_files import DTYPES, SHARD_BYTES, Shards, laid_out, open_shards, write_shards
+from scalegrow.train.hf_files import DTYPES, Shards, laid_out, open_shards, write_shards
 from scalegrow.train.init import seed_of
 from scalegrow.train.maps import Mixture
 from scalegrow.train.operators import Plan
 
 LINEAGE = "scalegrow.json"
 FORMAT = 1
-BLOCK = 2**21  # numbers grown at a time: some megabytes, which caches hold
-AHEAD = 3  # blocks in the making for each thread
+BLOCK = 2**20  # numbers grown at a time: some megabytes, which caches hold
 COPIED = (  # what goes along with the weights: the tokenizer, how to generate, the licence
     *(
         "tokenizer*",
@@ -89,33 +87,20 @@ class HFGrowth:
         generator = torch.Generator().manual_seed(seed_of(self.plan.arguments.seed, seed_name))
         return torch.empty(spec.shape).normal_(0, self.target.std, generator=generator)
 
-    def layout(self, folder: Path, shard_bytes: int) -> Shards:
+    def layout(self, folder: Path, shard_bytes: int | None) -> Shards:
         """Where the grown tensors will lie, each in the type of the one it comes from."""
         stored, grower = self.base.shards.tensors, self.grower
         typed = {name: (stored[grower.source(name)].dtype, spec.shape) for name, spec in grower.new.items()}
         return laid_out(folder, typed, shard_bytes)
 
-    def block(self, name: str, rows: range) -> Tensor:
-        """Some rows of a grown tensor, made in float32 (float64 stays) unless its own type holds every step."""
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        """A grown tensor in runs of rows, made in float32 (float64 stays) unless its own type holds every step."""
         stored = DTYPES[self.base.shards.tensors[self.grower.source(name)].dtype]
         used = stored if is_exact(self.grower, name) else torch.promote_types(stored, torch.float32)
-        read = lambda each, start, count: self.base.shards.rows(each, start, count).to(used)  # noqa: E731
-        return grow_rows(self.grower, name, rows, read, self.first_values).to(stored)
-
-    def blocks(self, names: list[str], threads: int) -> Iterator[tuple[str, Tensor]]:
-        """Every block of these tensors in order, grown by several threads a little ahead of who takes them."""
-        pending: deque[tuple[str, Future[Tensor]]] = deque()
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            try:
-                for name in names:
-                    for rows in row_blocks(self.grower, name, BLOCK):
-                        pending.append((name, pool.submit(self.block, name, rows)))
-                        if len(pending) > AHEAD * threads:
-                            yield _ready(pending)
-                while pending:
-                    yield _ready(pending)
-            finally:
-                pool.shutdown(cancel_futures=True)
+        sources = {each: self.base.shards.read(each) for each in self.grower.sources(name)}
+        read = lambda each, start, count: sources[each].narrow(0, start, count).to(used)  # noqa: E731
+        for rows in row_blocks(self.grower, name, BLOCK):
+            yield grow_rows(self.grower, name, rows, read, self.first_values).to(stored)
 
 
 def open_base(folder: Path) -> HFBase:
@@ -146,7 +131,7 @@ def grow_directory(
     plan: Plan,
     text: Text | None = None,
     *,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Write `out`, the grown directory, and return its lineage. Raises InputError; then nothing is left.
@@ -161,7 +146,7 @@ def grow_directory(
         (scratch / CONFIG).write_text(json.dumps(growth.target.raw, indent=2) + "\n")
         _copy_along(base.folder, scratch)
         parent, checked = beside.submit(parent_hashes, base), beside.submit(check_structure, written)
-        write_shards(written, growth.blocks(list(written.tensors), threads or os.cpu_count() or 1))
+        write_shards(written, growth.blocks, threads or os.cpu_count() or 1)
         lineage = lineage_of(growth, parent.result()) | {"checked_with_transformers": checked.result()}
         open_base(scratch)
         if tokens is not None:
@@ -209,7 +194,7 @@ def require_room(out: Path, written: Shards) -> None:
     if out.exists():
         raise InputError(f"{out} is there already: choose another place.")
     parent = next(each for each in (out.absolute().parent, *out.absolute().parents) if each.exists())
-    needed, free = sum(stored.n_bytes for stored in written.tensors.values()), shutil.disk_usage(parent).free
+    needed, free = written.n_bytes, shutil.disk_usage(parent).free
     if needed > free:
         raise InputError(f"{out} needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} are free: choose another disk.")
 
@@ -242,16 +227,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _ready(pending: deque[tuple[str, Future[Tensor]]]) -> tuple[str, Tensor]:
-    name, block = pending.popleft()
-    return name, block.result()
-
-
 def _without_tied_head(shards: Shards) -> Shards:
     """A tied head may be stored a second time, if it is the embedding."""
     head, embedding = (shards.tensors.get(name) for name in (HEAD, EMBEDDING))
     alike = head and embedding and (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
-    if not alike or not torch.equal(shards.rows(HEAD), shards.rows(EMBEDDING)):
+    if not alike or not torch.equal(shards.read(HEAD), shards.read(EMBEDDING)):
         raise InputError(
             f"{shards.folder}: {CONFIG} ties the head, but it is stored as another: correct one of them."
         )

@@ -3,11 +3,12 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import groupby
+from io import RawIOBase
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from scalegrow.errors import InputError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD_BYTES = 10**9
+SHARDS, LEAST_SHARD, LARGEST_SHARD = 20, 2**26, 5 * 10**9  # how many, and the bounds of their bytes
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ROTARY = re.compile(r".*rotary_emb\.inv_freq")  # a buffer that old Llama checkpoints hold; nobody reads it
 NOT_SAFETENSORS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")
@@ -49,11 +50,16 @@ class Shards:
         """Every shard, in order of name."""
         return sorted({stored.file for stored in self.tensors.values()})
 
-    def rows(self, name: str, start: int = 0, count: int | None = None) -> Tensor:
-        """Rows of a tensor, read when they are used: the file is mapped for as long as the tensor lives."""
+    @property
+    def n_bytes(self) -> int:
+        """All tensors together."""
+        return sum(stored.n_bytes for stored in self.tensors.values())
+
+    def read(self, name: str) -> Tensor:
+        """A tensor whose numbers are read when they are used: its file is mapped for as long as it lives."""
         with safe_open(self.tensors[name].file, "pt") as file:
             tensor: Tensor = file.get_tensor(name)
-        return tensor if count is None else tensor.narrow(0, start, count)
+        return tensor
 
 
 def open_shards(folder: Path) -> Shards:
@@ -112,11 +118,16 @@ def _header(path: Path) -> dict[str, Stored]:
     return found
 
 
-def laid_out(folder: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], limit: int = SHARD_BYTES) -> Shards:
-    """Where tensors of these types and shapes will lie: shards of at most `limit` bytes, one tensor at least each.
+def laid_out(
+    folder: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], shard_bytes: int | None = None
+) -> Shards:
+    """Where tensors of these types and shapes will lie: in about SHARDS shards, or in shards of so many bytes.
 
-    Wide numbers come first, so that every tensor begins at a multiple of its numbers' size.
+    A shard holds a tensor at least. Wide numbers come first, so that every tensor begins at a multiple of its
+    numbers' size.
     """
+    total = sum(Stored(folder, *each).n_bytes for each in tensors.values())
+    limit = shard_bytes or min(max(total // SHARDS + 1, LEAST_SHARD), LARGEST_SHARD)
     tensors = dict(sorted(tensors.items(), key=lambda item: -DTYPES[item[1][0]].itemsize))
     groups: list[list[str]] = [[]]
     filled = 0
@@ -135,53 +146,54 @@ def laid_out(folder: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], limi
     return Shards(folder, {name: Stored(folder / placed[name], *tensors[name]) for name in tensors})
 
 
-def write_shards(shards: Shards, parts: Iterable[tuple[str, Tensor]]) -> None:
-    """Write a layout from its tensors' parts, in the layout's order, each forced to disk; then the index.
-
-    A tensor comes as one or more runs of rows. Shards are synced beside the writing of the next.
-    """
-    with ThreadPoolExecutor(1) as syncing:
-        done: list[Future[None]] = []
-        for file, run in _by_file(shards, parts):
-            stream = file.open("wb")
-            try:
-                stream.write(_packed_header(shards, file))
-                for _, part in run:
-                    stream.write(part.contiguous().view(torch.uint8).numpy().data)
-                stream.flush()
-            except BaseException:
-                stream.close()
-                raise
-            done.append(syncing.submit(_sync_and_close, stream))
-        for each in done:
-            each.result()
-    if len(shards.files) > 1:
-        total = sum(stored.n_bytes for stored in shards.tensors.values())
+def write_shards(shards: Shards, parts: Callable[[str], Iterable[Tensor]], threads: int = 1) -> None:
+    """Write a layout, each tensor from its runs of rows: shards by several threads, forced to disk, and the index."""
+    names: dict[Path, list[str]] = {}
+    for name, stored in shards.tensors.items():
+        names.setdefault(stored.file, []).append(name)
+    stop = Event()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        writing = [pool.submit(_write_shard, shards, file, held, parts, stop) for file, held in names.items()]
+        try:
+            for each in as_completed(writing):
+                each.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    if len(names) > 1:
         placed = {name: stored.file.name for name, stored in shards.tensors.items()}
-        index = {"metadata": {"total_size": total}, "weight_map": placed}
+        index = {"metadata": {"total_size": shards.n_bytes}, "weight_map": placed}
         (shards.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _by_file(
-    shards: Shards, parts: Iterable[tuple[str, Tensor]]
-) -> Iterator[tuple[Path, Iterator[tuple[str, Tensor]]]]:
-    return groupby(parts, key=lambda part: shards.tensors[part[0]].file)
+def _write_shard(
+    shards: Shards, file: Path, names: list[str], parts: Callable[[str], Iterable[Tensor]], stop: Event
+) -> None:
+    with file.open("wb", buffering=0) as stream:
+        _write_all(stream, _packed_header(shards, names))
+        for name in names:
+            for part in parts(name):
+                if stop.is_set():
+                    return
+                _write_all(stream, part.contiguous().view(torch.uint8).numpy().data)
+        os.fsync(stream.fileno())
 
 
-def _packed_header(shards: Shards, file: Path) -> bytes:
+def _write_all(stream: RawIOBase, data: Any) -> None:
+    """One write takes at most 2 GiB on Linux, and an interrupted one less."""
+    view = memoryview(data).cast("B")
+    while view.nbytes:
+        view = view[stream.write(view) or 0 :]
+
+
+def _packed_header(shards: Shards, names: list[str]) -> bytes:
     """8 bytes of length and JSON: {name: {dtype, shape, data_offsets}}, padded with spaces to whole 8 bytes."""
     found: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
-    for name, stored in shards.tensors.items():
-        if stored.file == file:
-            places = [at, at + stored.n_bytes]
-            found[name] = {"dtype": stored.dtype, "shape": stored.shape, "data_offsets": places}
-            at += stored.n_bytes
+    for name in names:
+        stored = shards.tensors[name]
+        found[name] = {"dtype": stored.dtype, "shape": stored.shape, "data_offsets": [at, at + stored.n_bytes]}
+        at += stored.n_bytes
     text = json.dumps(found, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _sync_and_close(stream: Any) -> None:
-    with stream:
-        os.fsync(stream.fileno())
