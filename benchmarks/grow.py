@@ -3,11 +3,11 @@
     python benchmarks/grow.py [--layers 22] [--rounds 3] [--folder DIR] [--json]
 
 A random bfloat16 Llama of TinyLlama's shape (d = 2048, 22 layers, 32 heads, 4 kv heads, d_ff 5632, vocabulary
-32,000, untied: 1.10B) in five shards. Every measurement is a process of its own. `copy` reads every byte of the base
-and writes as many as the grown directory has, in the same shards, each forced to disk as ours are; `grow` is
-grow_directory with everything it does: hashes, header checks, transformers' structural check. Rounds interleave copy
-and grow; medians are shown, with the page cache emptied of the base before each where the machine allows. Memory is
-the process' peak less that of an interpreter that imported torch. Disk: about five times the base; removed at the end.
+32,000, untied: 1.10B) in five shards. Every measurement is a process of its own. `copy` reads every byte of the
+base and writes as many as the grown directory has, in the same shards, each forced to disk as ours are; `grow` is
+grow_directory with all it does: hashes, header checks, transformers' structural check. Rounds interleave copy and
+grow, with the base out of the page cache and earlier writes on disk; medians are shown. Memory is the process'
+peak less that of an interpreter that imported torch. Disk: about five times the base; removed at the end.
 """
 
 import argparse

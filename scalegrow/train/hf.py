@@ -146,7 +146,13 @@ def grow_directory(
         (scratch / CONFIG).write_text(json.dumps(growth.target.raw, indent=2) + "\n")
         _copy_along(base.folder, scratch)
         parent, checked = beside.submit(parent_hashes, base), beside.submit(check_structure, written)
-        write_shards(written, growth.blocks, threads or os.cpu_count() or 1)
+
+        def blocks(name: str) -> Iterator[Tensor]:
+            if checked.done():  # a refusal ends the growth as soon as it is known
+                checked.result()
+            return growth.blocks(name)
+
+        write_shards(written, blocks, threads or os.cpu_count() or 1)
         lineage = lineage_of(growth, parent.result()) | {"checked_with_transformers": checked.result()}
         open_base(scratch)
         if tokens is not None:

@@ -68,8 +68,11 @@ def check_structure(written: Shards) -> bool:
         return False
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(written.folder))
+    try:
+        with quiet(), torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(written.folder))
+    except Exception as error:  # whatever it makes of a shape
+        raise InputError(f"transformers refuses this shape ({reason_of(error)}): choose another.") from None
     wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found = {name: stored.shape for name, stored in written.tensors.items()}
     if wanted != found:
@@ -104,6 +107,12 @@ def log_probabilities(folder: Path, tokens: Tensor, vocab: int | None = None) ->
     model = model.to(torch.promote_types(model.dtype, torch.float32)).eval()
     with torch.no_grad():
         return model(tokens, use_cache=False).logits[0, :, :vocab].double().log_softmax(-1)
+
+
+def reason_of(error: Exception) -> str:
+    """The last line of an error, which says most, or its kind."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip().rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

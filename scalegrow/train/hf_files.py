@@ -147,7 +147,7 @@ def laid_out(
 
 
 def write_shards(shards: Shards, parts: Callable[[str], Iterable[Tensor]], threads: int = 1) -> None:
-    """Write a layout, each tensor from its runs of rows: shards by several threads, forced to disk, and the index."""
+    """Write a layout, each tensor from its runs of rows: shards by several threads, forced to disk; the index."""
     names: dict[Path, list[str]] = {}
     for name, stored in shards.tensors.items():
         names.setdefault(stored.file, []).append(name)
