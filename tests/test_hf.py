@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training import TINY, tiny_config
 
+from scalegrow.cli import main
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, Parametrisation, RunConfig
 from scalegrow.shape import ModelShape
@@ -529,9 +529,24 @@ def test_without_transformers_nothing_is_claimed(
 # The command line.
 
 
-def scalegrow(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scalegrow", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+class Command:
+    """The command line in this process, whose transformers is loaded already."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """Exit code, what went to stdout, what to stderr."""
+        self.monkeypatch.setattr(sys, "argv", ["scalegrow", *map(str, arguments)])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *self.capsys.readouterr()
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -548,18 +563,18 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_command_grows_and_measures(spoken: Path, tmp_path: Path) -> None:
+def test_the_command_grows_and_measures(command: Command, spoken: Path, tmp_path: Path) -> None:
     text = spoken.parent / "text.txt"
     options = ("--text", text, "--text-tokens", 200, "--json")
-    exact = scalegrow("grow", spoken, tmp_path / "tile", "--width", 2, "--operator", "tile", *options)
-    assert exact.returncode == 0, exact.stderr
-    done = json.loads(exact.stdout)
+    code, out, err = command("grow", spoken, tmp_path / "tile", "--width", 2, "--operator", "tile", *options)
+    assert code == 0, err
+    done = json.loads(out)
     assert abs(done["zero_step_kl"]) < 1e-7
     assert done["g_width"] == 2
     assert (tmp_path / "tile" / "tokenizer.json").exists()
-    szp = scalegrow("grow", spoken, "--out", tmp_path / "szp", "--factor", 2, "--text", text)
-    assert szp.returncode == 0, szp.stderr
-    assert "zero-step KL(base || grown) =" in szp.stdout
+    code, out, err = command("grow", spoken, "--out", tmp_path / "szp", "--factor", 2, "--text", text)
+    assert code == 0, err
+    assert "zero-step KL(base || grown) =" in out
     assert json.loads((tmp_path / "szp" / "scalegrow.json").read_text())["zero_step_kl"] > 1e-3
 
 
@@ -575,13 +590,13 @@ def test_the_command_grows_and_measures(spoken: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_command_refuses_in_one_line(
-    spoken: Path, tmp_path: Path, arguments: tuple[object, ...], message: str
+    command: Command, spoken: Path, tmp_path: Path, arguments: tuple[object, ...], message: str
 ) -> None:
     told = [tmp_path / "out" if each == "OUT" else each for each in arguments]
-    done = scalegrow("grow", spoken, *told)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    code, _, err = command("grow", spoken, *told)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -666,11 +681,11 @@ def test_what_the_family_cannot_say_is_refused(
     assert not list(tmp_path.glob("out*"))
 
 
-def test_the_export_command(tmp_path: Path) -> None:
+def test_the_export_command(command: Command, tmp_path: Path) -> None:
     checkpoint, _ = ours(tmp_path)
-    done = scalegrow("export", checkpoint, tmp_path / "out", "--format", "llama")
-    assert done.returncode == 0, done.stderr
-    assert "LlamaForCausalLM, multipliers folded into" in done.stdout
-    again = scalegrow("export", checkpoint, tmp_path / "out")
-    assert again.returncode == 2
-    assert "is there already" in again.stderr
+    code, out, err = command("export", checkpoint, tmp_path / "out", "--format", "llama")
+    assert code == 0, err
+    assert "LlamaForCausalLM, multipliers folded into" in out
+    code, _, err = command("export", checkpoint, tmp_path / "out")
+    assert code == 2
+    assert "is there already" in err
