@@ -600,6 +600,16 @@ def test_the_command_refuses_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_neither_is_said(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("grow", tmp_path, tmp_path / "out", "--factor", 2)
+    assert code == 2
+    assert "neither state.json nor config.json" in err
+    checkpoint, _ = ours(tmp_path)
+    code, _, err = command("grow", checkpoint, tmp_path / "out", "--factor", 2, "--text", "any.txt")
+    assert code == 2
+    assert "ours are compared on their held-out data" in err
+
+
 # Exports of our own checkpoints.
 
 

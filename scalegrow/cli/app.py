@@ -266,11 +266,11 @@ def grow(
     arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale, "seed": seed}
     target = Target(factor, width, layers)
     place = one_place(out, path_out)
-    if is_directory(checkpoint):
-        operators, comparison = (operator, depth_operator), Comparison(text, text_tokens)
+    operators, comparison = (operator, depth_operator), Comparison(text, text_tokens)
+    if is_directory(checkpoint, comparison):
         run_directory(checkpoint, place, target, operators, arguments, comparison, as_json=json)
         return
-    run(checkpoint, place, target, (operator, depth_operator), arguments, moments, cache, as_json=json)
+    run(checkpoint, place, target, operators, arguments, moments, cache, as_json=json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from scalegrow.growth import operator
 from scalegrow.shape import ModelShape
 from scalegrow.units import format_count
 
-CONFIG = "config.json"
+CONFIG, STATE = "config.json", "state.json"
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,14 @@ class Comparison:
     n_tokens: int
 
 
-def is_directory(path: Path) -> bool:
-    """Whether this is a directory of transformers rather than a checkpoint of ours."""
-    return (path / CONFIG).exists() and not (path / "state.json").exists()
+def is_directory(path: Path, comparison: Comparison) -> bool:
+    """Whether this is a directory of transformers, not a checkpoint of ours. Raises InputError if neither."""
+    ours = (path / STATE).exists()
+    if ours and comparison.path:
+        raise InputError("--text is for directories of transformers: ours are compared on their held-out data.")
+    if not ours and not (path / CONFIG).exists():
+        raise InputError(f"{path} is no checkpoint: it has neither {STATE} nor {CONFIG}.")
+    return not ours
 
 
 def one_place(out: Path | None, path_out: Path | None) -> Path:

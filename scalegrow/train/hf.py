@@ -64,7 +64,7 @@ class HFGrowth:
     def __post_init__(self) -> None:
         if self.plan.operator == "ligo":
             raise InputError("ligo learns on training data, which a directory has not: choose another operator.")
-        assert self.target
+        _ = self.target
 
     @cached_property
     def target(self) -> HFConfig:

@@ -42,7 +42,8 @@ class Text:
         from transformers import AutoTokenizer
 
         try:
-            text = self.path.read_text()[: CHARACTERS * self.n_tokens]
+            with self.path.open(encoding="utf-8") as file:
+                text = file.read(CHARACTERS * self.n_tokens)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} cannot be read as text ({error}): give another --text.") from None
         try:
@@ -50,9 +51,8 @@ class Text:
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
                 found = tokenizer(text)["input_ids"][: min(self.n_tokens, context)]
         except Exception as error:  # whatever a tokenizer of another's makes of its files
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
-                f"{folder} has no tokenizer that loads ({reason}): add it, or leave --text out."
+                f"{folder}: its tokenizer does not load ({reason_of(error)}): leave --text out."
             ) from None
         if len(found) < 2:
             raise InputError(f"{self.path} makes {len(found)} tokens: give a longer text.")
