@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-COMMANDS = ("predict", "fit", "validate", "laws", "allocate", "train", "collect", "grow", "probe")
+COMMANDS = ("predict", "fit", "validate", "laws", "allocate", "train", "collect", "grow", "probe", "export")
 
 
 def help_of(*words: str) -> str:

@@ -233,8 +233,12 @@ def collect(
 
 @app.command()
 def grow(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of ours: RUN/STAGE/checkpoints/step_N.")],
-    out: Annotated[Path, typer.Option(help="Folder for the grown checkpoint.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint of ours, RUN/STAGE/checkpoints/step_N, or a Hugging Face directory."),
+    ],
+    path_out: Annotated[Path | None, typer.Argument(help="Where to grow a directory to; or --out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the grown checkpoint.")] = None,
     operator: Annotated[str, typer.Option(help="Growth operator, such as szp, zero_pad, tile or stack.")] = "szp",
     depth_operator: Annotated[
         str | None, typer.Option(help="How layers are added; default zero_insert or stack, as the operator.")
@@ -263,17 +267,28 @@ def grow(
         typer.Option(help="LR, decay and epsilon per group: the target's parametrisation's, or carried."),
     ] = "parametrisation",
     seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
+    text: Annotated[
+        Path | None, typer.Option(help="Of a directory: the text to compare base and grown on.")
+    ] = None,
+    text_tokens: Annotated[int, typer.Option(help="How many of its first tokens.")] = 512,
     cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
     json: Json = False,
 ) -> None:
     """Grow a checkpoint: weights and moments into a wider or deeper model."""
     from scalegrow.cli.grow import Target, run
+    from scalegrow.cli.grow_hf import Comparison, is_directory, one_place
+    from scalegrow.cli.grow_hf import run as run_directory
 
     arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale}
     arguments |= {"seed": seed, "share": share, "learn_steps": learn_steps}
     policies = {"moments": moments, "counter": counter, "schedule": schedule, "data": data, "rates": rates}
     target = Target(factor, width, layers, tuple(to or ()), untie)
-    run(checkpoint, out, target, (operator, depth_operator), arguments, policies, cache, as_json=json)
+    place = one_place(out, path_out)
+    operators, comparison = (operator, depth_operator), Comparison(text, text_tokens)
+    if is_directory(checkpoint, comparison):
+        run_directory(checkpoint, place, target, operators, arguments, policies, comparison, as_json=json)
+        return
+    run(checkpoint, place, target, operators, arguments, policies, cache, as_json=json)
 
 
 @app.command()
@@ -312,3 +327,19 @@ def probe(
     target = Target(factor, width, layers, tuple(to or ()), untie)
     chosen = {"kind": regime, "lag": lag, "seeds": seeds, "sequences": sequences}
     run(checkpoint, target, operators, chosen, schedule, seed, cache, device, as_json=json)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of ours: RUN/STAGE/checkpoints/step_N.")],
+    out: Annotated[Path, typer.Argument(help="Folder for transformers to load.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="granite keeps muP's multipliers; llama and qwen3 fold them; auto chooses."),
+    ] = "auto",
+    json: Json = False,
+) -> None:
+    """Write a checkpoint as a Hugging Face directory with the same logits."""
+    from scalegrow.cli.export import run
+
+    run(checkpoint, out, format_, as_json=json)

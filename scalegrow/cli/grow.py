@@ -1,17 +1,21 @@
 """`scalegrow grow`: a checkpoint of ours into a wider or deeper one, with what was done."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
+from scalegrow.growth import operator
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.recipe import network_shape, parse_setting
 from scalegrow.shape import MLPShape, ModelShape, shape_for
 from scalegrow.units import format_count
 
 Shape = ModelShape | MLPShape
+ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
+LARGEST_RATIO = 1e4
 NEEDS_TORCH = "growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
 
 
@@ -25,34 +29,41 @@ class Target:
     sizes: tuple[str, ...] = ()
     untie: bool = False
 
-    def shape(self, base: Shape) -> Shape:
-        """The target's shape. Raises InputError where nothing or too much was said."""
+    def shape(self, base: Shape, by_count: ByCount | None = None) -> Shape:
+        """The target's shape; by_count says what a factor makes of a base, by default the ladder's shape.
+
+        Raises InputError where nothing or too much was said.
+        """
         if not self.sizes and not self.untie and (self.factor, self.width, self.layers) == (None, None, None):
             raise InputError("how large? give --factor 2 (parameters), --width 2, --layers N or --to d_ff=512.")
         if self.factor is not None and (self.width is not None or self.layers is not None):
             raise InputError("--factor decides width and depth: leave --width and --layers out, or --factor.")
-        return self._sized(self._network(base) if isinstance(base, MLPShape) else self._decoder(base))
+        for name, ratio in (("--factor", self.factor), ("--width", self.width)):
+            if ratio is not None and not 0 < ratio <= LARGEST_RATIO:
+                raise InputError(f"{name} {ratio:g} is out of range: give a ratio above 1, such as 2.")
+        if self.factor is not None and self.factor <= 1:
+            raise InputError(f"a growth factor of {self.factor:g} does not grow: give more than 1, such as 2.")
+        return self._sized(self._scaled(base, by_count or on_ladder))
 
-    def _network(self, base: MLPShape) -> MLPShape:
-        if self.untie:
-            raise InputError("a dense network has no tied tables: leave --untie out.")
+    def _untied(self, base: Shape) -> Shape:
+        if not self.untie:
+            return base
+        if isinstance(base, MLPShape) or not base.tied:
+            raise InputError("the base has no tied head: leave --untie out.")
+        return replace(base, tied=False)
+
+    def _scaled(self, base: Shape, by_count: ByCount) -> Shape:
+        wanted = base.n_params * (self.factor or 1)
+        base = self._untied(base)
         if self.factor is not None:
-            return network_shape(base.n_params * self.factor, like=base)
+            return by_count(base, wanted)
+        if isinstance(base, ModelShape):
+            from scalegrow.train.grow import widened_shape
+
+            wide = widened_shape(base, self.width) if self.width is not None else base
+            return wide if self.layers is None else replace(wide, n_layers=self.layers)
         width = round(base.width * (self.width or 1))
         return replace(base, width=width, depth=base.depth if self.layers is None else self.layers)
-
-    def _decoder(self, base: ModelShape) -> ModelShape:
-        if self.untie and not base.tied:
-            raise InputError("the base's head is a table of its own already: leave --untie out.")
-        base = replace(base, tied=base.tied and not self.untie)
-        if self.factor is not None:
-            ladder = shape_for(base.n_params * self.factor, like=base)
-            sizes = {name: getattr(ladder, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")}
-            return replace(base, **sizes, n_kv_heads=sizes["n_heads"] * base.n_kv_heads // base.n_heads)
-        from scalegrow.train.grow import widened_shape
-
-        wide = widened_shape(base, self.width) if self.width is not None else base
-        return wide if self.layers is None else replace(wide, n_layers=self.layers)
 
     def _sized(self, shape: Shape) -> Shape:
         """With the sizes given by name over the others."""
@@ -62,6 +73,15 @@ class Target:
                 raise InputError(f"--to {name}: a shape has no such size: choose {', '.join(known)}.")
             shape = replace(shape, **{name: value})
         return shape
+
+
+def on_ladder(base: Shape, wanted: float) -> Shape:
+    """The ladder's shape of so many parameters, with the base's number of query heads a key-value head."""
+    if isinstance(base, MLPShape):
+        return network_shape(wanted, like=base)
+    ladder = shape_for(wanted, like=base)
+    sizes = {name: getattr(ladder, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")}
+    return replace(base, **sizes, n_kv_heads=sizes["n_heads"] * base.n_kv_heads // base.n_heads)
 
 
 def run(
@@ -80,13 +100,15 @@ def run(
         from scalegrow.train.checkpoint_growth import grow_checkpoint
     except ImportError:
         raise InputError(NEEDS_TORCH) from None
+    from scalegrow.train.grow import deepened_shape
     from scalegrow.train.operators import Arguments, plan
     from scalegrow.train.policies import Policies
     from scalegrow.train.state import read_facts, step_name
 
     config = RunConfig.from_dict(read_facts(checkpoint)["config"])
     base = config.model.shape
-    growth = plan(base, target.shape(base), *operators, Arguments(**arguments))
+    by_count = deepened_shape if operator(operators[0]).axis == "depth" else on_ladder
+    growth = plan(base, target.shape(base, by_count), *operators, Arguments(**arguments))
     lineage = grow_checkpoint(checkpoint, out, growth, Policies(**policies), cache or out.parent / "packed")
     warn_of_twins(lineage["locked"], getattr(config.model, "dropout", 0.0))
     if as_json:

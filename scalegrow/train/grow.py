@@ -56,7 +56,8 @@ class Grower:
             return self._silenced(name, self._shrunk(grown, spec, fresh))
         grown = times(grown, self.factor(name))
         if plan.operator == "zero_pad" and spec.kind == "hidden":
-            grown = torch.where(_free(spec, plan), fresh(), grown)
+            free = _free(spec, plan)
+            grown = torch.where(free, fresh(), grown) if free.any() else grown
         if plan.operator == "block_diagonal" and spec.kind == "hidden":
             grown = grown * _own_copies(spec, plan)
         if plan.operator == "random_copy" and spec.kind in ("hidden", "head"):
@@ -102,11 +103,17 @@ class Grower:
         head = number - n_blocks(self.plan.target) + n_blocks(self.plan.base)  # of a network
         return f"{prefix}{head}{tail}"
 
+    def sources(self, name: str) -> list[str]:
+        """Every parameter of the base that one of the target's reads, but for learned mixtures of layers."""
+        source = self.source(name)
+        upper = self._upper(source) if self.plan.operator == "aki" else ""
+        return [source, upper] if upper else [source]
+
     def factor(self, name: str) -> float:
         """a: what a whole tensor is multiplied by, so that target and base agree in multipliers and norms."""
         old, new, plan = self.before, self.after, self.plan
-        stream = 1 / plan.norm_factor if self.keeps_eps and plan.rescales_norms else 1.0
-        norm = plan.norm_factor * stream
+        norm = plan.norm_factor
+        stream = self._stream
         if "q_proj" in name or "k_proj" in name:
             return math.sqrt(old.attention / new.attention)
         if "o_proj" in name or "down_proj" in name:
@@ -116,11 +123,11 @@ class Grower:
         if self.new[name].kind == "head":
             return old.logits / new.logits
         if name == f"{FINAL_NORM}.weight":
-            return norm * self._tied_factor() / stream
+            return norm * self._tied_factor()
         if name.endswith("layernorm.weight"):
             return norm
         if name == f"{FINAL_NORM}.bias":
-            return self._tied_factor() / stream
+            return self._tied_factor()
         return 1.0
 
     @property
@@ -128,12 +135,17 @@ class Grower:
         told = self.plan.arguments.noise
         return NOISE[self.plan.operator] if told is None else told
 
+    @property
+    def _stream(self) -> float:
+        """What the stream is multiplied by: 1, or what keeps its mean square as the base's."""
+        return 1 / self.plan.norm_factor if self.keeps_eps and self.plan.rescales_norms else 1.0
+
     def _tied_factor(self) -> float:
         """What the final norm takes over where the head is the embedding, which cannot be scaled for itself."""
         if HEAD in self.new or EMBEDDING not in self.new:
             return 1.0
         copies = self.plan.maps["d_model"].multiplicity
-        scaled = copies * self.before.embedding / self.after.embedding
+        scaled = copies * self._stream * self.before.embedding / self.after.embedding
         return self.before.logits / (self.after.logits * scaled)
 
     def _viewed(self, name: str) -> Parameter:
@@ -206,7 +218,7 @@ class Grower:
             return times(padded, plan.norm_factor if plan.rescales_norms and _of_stream(spec) else 1.0)
         if spec.kind == "bias":
             return padded
-        return plan.arguments.shrink * padded + self._noise * fresh()
+        return fresh().mul_(self._noise).add_(padded, alpha=plan.arguments.shrink)
 
     def _with_random_consumers(self, name: str, grown: Tensor, spec: Parameter) -> Tensor:
         """Consumers of new copies are random, of the inherited ones' std; the output's mean square is kept."""
@@ -354,6 +366,18 @@ def _along(values: "AxisMap | object", n_dims: int, dim: int) -> Tensor:
     shape = [1] * n_dims
     shape[dim] = len(vector)
     return vector.view(shape)
+
+
+def deepened_shape(base: Shape, wanted: float) -> Shape:
+    """The base with as many more layers as come nearest to so many parameters, at least one."""
+
+    def deeper(by: int) -> Shape:
+        if isinstance(base, ModelShape):
+            return replace(base, n_layers=base.n_layers + by)
+        return replace(base, depth=base.depth + by)
+
+    layer = deeper(1).n_params - base.n_params
+    return deeper(max(round((wanted - base.n_params) / layer), 1))
 
 
 def widened_shape(base: ModelShape, factor: float) -> ModelShape:

@@ -13,6 +13,7 @@ E and C are any matrices.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -87,9 +88,7 @@ class AxisMap:
 
     def values(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
         """E applied along a dimension (E^2 for power 2; the mean's entries are 1/n, then 1/n^2)."""
-        grown = tensor.index_select(dim, torch.from_numpy(self.source.clip(0)))
-        if (self.source == NEW).any():
-            grown = grown * _along((self.source != NEW).astype(np.float64), grown, dim)
+        grown = _picked(tensor, dim, self.source)
         if (self.source == MEAN).any():
             mean = tensor.mean(dim, keepdim=True) if power == 1 else tensor.mean(dim, keepdim=True) / self.n
             at = _along((self.source == MEAN).astype(np.float64), grown, dim)
@@ -103,9 +102,48 @@ class AxisMap:
 
     def consumers(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
         """C applied along a dimension (C^2 for power 2)."""
-        grown = tensor.index_select(dim, torch.from_numpy(self.source.clip(0)))
-        weight = np.where(self.source >= 0, self.share, 0.0) ** power
-        return grown if (weight == 1).all() else grown * _along(weight, grown, dim)
+        weight = self.share**power
+        used = weight[self.source >= 0]
+        if len(used) and (used == used[0]).all():  # weighed before they are copied: fewer products
+            return _picked(tensor if used[0] == 1 else tensor * float(used[0]), dim, self.source)
+        return _picked(tensor, dim, self.source) * _along(weight, tensor, dim)
+
+
+@dataclass(frozen=True, eq=False)
+class Part(AxisMap):
+    """Some consecutive new coordinates of an axis, from the few old ones that they need: for growing in blocks.
+
+    What holds for the axis as a whole (which copy, how many, mean square) is the whole axis' answer.
+    """
+
+    whole: AxisMap
+    rows: range
+    low: int  # the first old coordinate
+
+    @classmethod
+    def of(cls, whole: AxisMap, rows: range) -> "Part":
+        """New coordinates `rows` of a map that copies; a MEAN needs every old one."""
+        source, share = whole.source[rows.start : rows.stop], whole.share[rows.start : rows.stop]
+        needed = source[source >= 0]
+        low, high = (int(needed.min()), int(needed.max()) + 1) if len(needed) else (0, 1)
+        if (source == MEAN).any():
+            low, high = 0, whole.n
+        return cls(high - low, np.where(source >= 0, source - low, source), share, whole, rows, low)
+
+    @property
+    def rank(self) -> Ints:
+        """Which copy of its source each new coordinate is in the whole axis."""
+        return self.whole.rank[self.rows.start : self.rows.stop]
+
+    @property
+    def mean_square(self) -> float:
+        """The whole axis'."""
+        return self.whole.mean_square
+
+    @property
+    def multiplicity(self) -> float:
+        """The whole axis'."""
+        return self.whole.multiplicity
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +275,9 @@ def grow_tensor(
                 grown = grows.normed(grown, dim, power)
             else:
                 grown = grows.consumers(grown, dim, power)
-    return grown.reshape(_grown_shape(spec, maps))
+    grown = grown.reshape(_grown_shape(spec, maps))
+    shared = grown.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+    return grown.clone(memory_format=torch.contiguous_format) if shared else grown
 
 
 def _grown_shape(spec: Parameter, maps: Mapping[AxisName, AxisMap]) -> list[int]:
@@ -245,6 +285,31 @@ def _grown_shape(spec: Parameter, maps: Mapping[AxisName, AxisMap]) -> list[int]
         int(np.prod([maps[axis.name].size if axis.name in maps else axis.size for axis in axes]))
         for axes in spec.dimensions
     ]
+
+
+RUNS = 16
+
+
+def _picked(tensor: Tensor, dim: int, source: Ints) -> Tensor:
+    """The coordinates that `source` names, zeros where it names none.
+
+    Where they are a few runs of neighbours, as in tiles and pads, runs are joined: far quicker than one by one.
+    The result may be a view.
+    """
+    none = source < 0
+    breaks = (none[1:] != none[:-1]) | (~none[1:] & (np.diff(source) != 1))
+    starts = [0, *(np.flatnonzero(breaks) + 1), len(source)]
+    if len(starts) > RUNS + 1:
+        grown = tensor.index_select(dim, torch.from_numpy(source.clip(0)))
+        return grown * _along((~none).astype(np.float64), grown, dim) if none.any() else grown
+    runs = [_run(tensor, dim, int(source[i]), int(j - i)) for i, j in pairwise(starts)]
+    return torch.cat(runs, dim) if len(runs) > 1 else runs[0]
+
+
+def _run(tensor: Tensor, dim: int, first: int, length: int) -> Tensor:
+    if first >= 0:
+        return tensor.narrow(dim, first, length)
+    return tensor.new_zeros(()).expand([*tensor.shape[:dim], length, *tensor.shape[dim + 1 :]])
 
 
 def _times(matrix: Tensor, tensor: Tensor, dim: int, power: int) -> Tensor:

@@ -1,0 +1,96 @@
+"""`scalegrow grow` for a directory of transformers: shapes, growth factors, zero-step KL."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalegrow.cli.grow import Target, form
+from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.errors import InputError
+from scalegrow.growth import operator
+from scalegrow.shape import ModelShape
+from scalegrow.units import format_count
+
+CONFIG, STATE = "config.json", "state.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The text on which base and grown are compared; none without one."""
+
+    path: Path | None
+    n_tokens: int
+
+
+def is_directory(path: Path, comparison: Comparison) -> bool:
+    """Whether this is a directory of transformers, not a checkpoint of ours. Raises InputError if neither."""
+    ours = (path / STATE).exists()
+    if ours and comparison.path:
+        raise InputError("--text is for directories of transformers: ours are compared on their held-out data.")
+    if not ours and not (path / CONFIG).exists():
+        raise InputError(f"{path} is no checkpoint: it has neither {STATE} nor {CONFIG}.")
+    return not ours
+
+
+def one_place(out: Path | None, path_out: Path | None) -> Path:
+    """Where to write: said once. Raises InputError."""
+    if out is None and path_out is None:
+        raise InputError("where to? give --out DIR, or a second path.")
+    if out is not None and path_out is not None:
+        raise InputError("--out and a second path both say where to write: give one of them.")
+    return out or path_out or Path()
+
+
+def run(
+    folder: Path,
+    out: Path,
+    target: Target,
+    operators: tuple[str, str | None],
+    arguments: dict[str, Any],
+    policies: dict[str, str],
+    comparison: Comparison,
+    *,
+    as_json: bool,
+) -> None:
+    """Grow, and say what was done."""
+    require_no_policies(policies)
+    try:
+        from scalegrow.train.hf import grow_directory, open_base
+    except ImportError:
+        raise InputError("growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
+    from scalegrow.train.grow import deepened_shape
+    from scalegrow.train.hf_check import Text
+    from scalegrow.train.hf_config import scaled_shape
+    from scalegrow.train.operators import Arguments, plan
+
+    text = Text(comparison.path, comparison.n_tokens) if comparison.path else None
+    base = open_base(folder)
+    shape = base.config.shape
+    sized = target.shape(shape, deepened_shape if operator(operators[0]).axis == "depth" else scaled_shape)
+    growth = plan(shape, sized, *operators, Arguments(**arguments))
+    done = grow_directory(base, out, growth, text)
+    if not done["checked_with_transformers"]:
+        note("transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]'.")
+    if as_json:
+        print_json({"schema": "scalegrow-grow-directory/1", "directory": str(out), **done})
+        return
+    assert isinstance(growth.target, ModelShape)
+    counts = done["parent"]["n_params"], done["n_params"]
+    shapes = (("base", shape, counts[0]), ("target", growth.target, counts[1]))
+    page = console()
+    rows = [(name, form(each), format_count(count)) for name, each, count in shapes]
+    page.print(table(("", "shape", "parameters"), rows))
+    factors = (("g_params", "in parameters"), ("g_non_embedding", "without embeddings"), ("g_width", "in width"))
+    listed = ", ".join(f"{done[key]:.3g} {of}" for key, of in factors)
+    page.print(f"\ng = {listed}; {growth.operator}, layers by {growth.depth_operator}")
+    if "zero_step_kl" in done:
+        page.print(f"zero-step KL(base || grown) = {done['zero_step_kl']:.3g} nats per token")
+    page.print(f"\ninto {out}")
+
+
+def require_no_policies(policies: dict[str, str]) -> None:
+    """Raise InputError where a choice was made for a part of the state that a directory does not hold."""
+    usual = {"moments": "auto", "counter": "auto", "schedule": "restart", "data": "continue"}
+    for name, chosen in policies.items():
+        if chosen != usual.get(name, "parametrisation"):
+            raise InputError(f"a directory of transformers holds weights alone: leave --{name} out.")
