@@ -218,7 +218,7 @@ class Grower:
             return times(padded, plan.norm_factor if plan.rescales_norms and _of_stream(spec) else 1.0)
         if spec.kind == "bias":
             return padded
-        return fresh().mul_(self._noise).add_(padded, alpha=plan.arguments.shrink)
+        return times(fresh(), self._noise).add_(padded, alpha=plan.arguments.shrink)
 
     def _with_random_consumers(self, name: str, grown: Tensor, spec: Parameter) -> Tensor:
         """Consumers of new copies are random, of the inherited ones' std; the output's mean square is kept."""
