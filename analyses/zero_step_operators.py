@@ -11,12 +11,11 @@ from pathlib import Path
 
 import torch
 
-from scalegrow.growth import OPERATORS
+from scalegrow.growth import OPERATORS, widened_shape
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.recipe import Recipe
 from scalegrow.shape import ModelShape
 from scalegrow.train.checkpoint_growth import grow_checkpoint
-from scalegrow.train.grow import widened_shape
 from scalegrow.train.operators import WIDENING, Arguments, plan
 from scalegrow.train.policies import Policies
 from scalegrow.train.run import train

@@ -4,12 +4,12 @@ Symbols: g = N_target / N_base; which N is counted changes the number, so all th
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
 from scalegrow.errors import InputError
-from scalegrow.shape import MLPShape, ModelShape, shape_for
+from scalegrow.shape import MLPShape, ModelShape, Shape, shape_for
 
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
@@ -74,8 +74,8 @@ class Growth:
     not: the ladder meets a count with it, so a factor near 1 may trade some of it for width.
     """
 
-    base: ModelShape | MLPShape
-    target: ModelShape | MLPShape
+    base: Shape
+    target: Shape
     operator: str
 
     def __post_init__(self) -> None:
@@ -116,5 +116,29 @@ class Growth:
         return _width(self.target) / _width(self.base)
 
 
-def _width(shape: ModelShape | MLPShape) -> int:
+def _width(shape: Shape) -> int:
     return shape.d_model if isinstance(shape, ModelShape) else shape.width
+
+
+def widened_shape(base: ModelShape, factor: float) -> ModelShape:
+    """The base with its width, kv heads and d_ff multiplied; heads keep their size and groups their members."""
+    kv_heads = max(round(base.n_kv_heads * factor), 1)
+    return replace(
+        base,
+        d_model=round(base.d_model * factor),
+        n_heads=kv_heads * (base.n_heads // base.n_kv_heads),
+        n_kv_heads=kv_heads,
+        d_ff=round(base.d_ff * factor),
+    )
+
+
+def deepened_shape(base: Shape, wanted: float) -> Shape:
+    """The base with as many more layers as come nearest to so many parameters, at least one."""
+
+    def deeper(by: int) -> Shape:
+        if isinstance(base, ModelShape):
+            return replace(base, n_layers=base.n_layers + by)
+        return replace(base, depth=base.depth + by)
+
+    layer = deeper(1).n_params - base.n_params
+    return deeper(max(round((wanted - base.n_params) / layer), 1))

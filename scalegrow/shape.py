@@ -161,6 +161,9 @@ class MLPShape:
         return FLOPS_PER_PARAM * self.n_params
 
 
+Shape = ModelShape | MLPShape
+
+
 def gpt_shape(width: int) -> ModelShape:
     """The GPT ladder of arXiv 2605.13405 at this width, a multiple of 64: N = 96 d^2 + (2 * 50304 + 874) d.
 

@@ -14,9 +14,9 @@ from test_train import Stopper, assert_same_run
 from training import TINY, records_of, tiny_config
 
 from scalegrow.errors import InputError
+from scalegrow.growth import widened_shape
 from scalegrow.runs.collect import collect
 from scalegrow.train.checkpoint_growth import grow_checkpoint
-from scalegrow.train.grow import widened_shape
 from scalegrow.train.operators import Arguments, plan
 from scalegrow.train.policies import Policies
 from scalegrow.train.restore import load_checkpoint

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from training import TINY, records_of, tiny_config
 
+from scalegrow.growth import widened_shape
 from scalegrow.runs.config import Optimiser
 from scalegrow.train.checkpoint_growth import grow_checkpoint
-from scalegrow.train.grow import widened_shape
 from scalegrow.train.operators import plan
 from scalegrow.train.policies import Policies
 from scalegrow.train.run import train

@@ -17,11 +17,11 @@ from training import TINY, tiny_config
 
 from scalegrow.cli import main
 from scalegrow.errors import InputError
+from scalegrow.growth import deepened_shape, widened_shape
 from scalegrow.runs.config import Decoder, Parametrisation, RunConfig
 from scalegrow.shape import ModelShape
 from scalegrow.train import hf, hf_check, hf_files
 from scalegrow.train.axes import decoder_parameters
-from scalegrow.train.grow import deepened_shape, widened_shape
 from scalegrow.train.hf import grow_directory, open_base
 from scalegrow.train.hf_check import Text, zero_step_kl
 from scalegrow.train.hf_config import read_config, scaled_shape

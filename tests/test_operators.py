@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from training import TINY, tiny_config, tiny_network, with_shape
 
 from scalegrow.errors import InputError
-from scalegrow.growth import OPERATORS, Growth, Operator
+from scalegrow.growth import OPERATORS, Growth, Operator, widened_shape
 from scalegrow.runs.config import Decoder, Network, Parametrisation, RunConfig
 from scalegrow.shape import MLPShape, ModelShape
 from scalegrow.train.axes import block_of, decoder_parameters
-from scalegrow.train.grow import grow_moments, grow_weights, grower, target_config, widened_shape
+from scalegrow.train.grow import grow_moments, grow_weights, grower, target_config
 from scalegrow.train.init import first_values, initialise, standard_deviation
 from scalegrow.train.ligo import learn_maps
 from scalegrow.train.maps import orthogonal_mixture

@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from training import TINY, tiny_config, tiny_network
 
 from scalegrow.errors import InputError
+from scalegrow.growth import widened_shape
 from scalegrow.runs.config import Decoder, Network, Optimiser, Parametrisation, Rate, RunConfig, Schedule, Start
 from scalegrow.shape import MLPShape, ModelShape
 from scalegrow.train.axes import decoder_parameters, mlp_parameters
 from scalegrow.train.checkpoint_growth import carried_rates, grow_checkpoint
-from scalegrow.train.grow import grow_moments, grow_weights, grower, target_config, widened_shape
+from scalegrow.train.grow import grow_moments, grow_weights, grower, target_config
 from scalegrow.train.mlp import build_network
 from scalegrow.train.operators import plan
 from scalegrow.train.optim import SINCE, YOUNG, AdamW, clip, make_adamw, relative_rate

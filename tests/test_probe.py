@@ -17,10 +17,11 @@ from torch import Tensor
 from training import TINY, tiny_config, tiny_network
 
 from scalegrow.errors import InputError
+from scalegrow.growth import widened_shape
 from scalegrow.shape import MLPShape
 from scalegrow.train.axes import Axis, Parameter, decoder_parameters, mlp_parameters
 from scalegrow.train.candidates import Candidate, parse_candidates
-from scalegrow.train.grow import parameters_of, widened_shape
+from scalegrow.train.grow import parameters_of
 from scalegrow.train.maps import (
     AxisMap,
     first_share,

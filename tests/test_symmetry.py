@@ -9,11 +9,12 @@ from test_policies import ADAM, optimiser_of, train_steps
 from torch import Tensor
 from training import tiny_network
 
+from scalegrow.growth import widened_shape
 from scalegrow.runs.config import Network
 from scalegrow.shape import MLPShape, ModelShape
 from scalegrow.train.axes import decoder_parameters, mlp_parameters
 from scalegrow.train.checkpoint_growth import Policies, grow_moments_of
-from scalegrow.train.grow import grow_weights, grower, target_config, widened_shape
+from scalegrow.train.grow import grow_weights, grower, target_config
 from scalegrow.train.operators import plan
 from scalegrow.train.symmetry import locked
 

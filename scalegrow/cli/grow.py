@@ -7,13 +7,12 @@ from typing import Any
 
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
-from scalegrow.growth import operator
+from scalegrow.growth import deepened_shape, operator, widened_shape
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.recipe import network_shape, parse_setting
-from scalegrow.shape import MLPShape, ModelShape, shape_for
+from scalegrow.shape import MLPShape, ModelShape, Shape, shape_for
 from scalegrow.units import format_count
 
-Shape = ModelShape | MLPShape
 ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
 LARGEST_RATIO = 1e4
 NEEDS_TORCH = "growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
@@ -58,8 +57,6 @@ class Target:
         if self.factor is not None:
             return by_count(base, wanted)
         if isinstance(base, ModelShape):
-            from scalegrow.train.grow import widened_shape
-
             wide = widened_shape(base, self.width) if self.width is not None else base
             return wide if self.layers is None else replace(wide, n_layers=self.layers)
         width = round(base.width * (self.width or 1))
@@ -100,7 +97,6 @@ def run(
         from scalegrow.train.checkpoint_growth import grow_checkpoint
     except ImportError:
         raise InputError(NEEDS_TORCH) from None
-    from scalegrow.train.grow import deepened_shape
     from scalegrow.train.operators import Arguments, plan
     from scalegrow.train.policies import Policies
     from scalegrow.train.state import read_facts, step_name

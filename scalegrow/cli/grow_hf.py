@@ -7,7 +7,7 @@ from typing import Any
 from scalegrow.cli.grow import Target, form
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
-from scalegrow.growth import operator
+from scalegrow.growth import deepened_shape, operator
 from scalegrow.shape import ModelShape
 from scalegrow.units import format_count
 
@@ -58,7 +58,6 @@ def run(
         from scalegrow.train.hf import grow_directory, open_base
     except ImportError:
         raise InputError("growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
-    from scalegrow.train.grow import deepened_shape
     from scalegrow.train.hf_check import Text
     from scalegrow.train.hf_config import scaled_shape
     from scalegrow.train.operators import Arguments, plan

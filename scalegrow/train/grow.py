@@ -12,19 +12,17 @@ import torch
 from torch import Tensor
 
 from scalegrow.runs.config import Decoder, Network, RunConfig
-from scalegrow.shape import MLPShape, ModelShape
+from scalegrow.shape import MLPShape, ModelShape, Shape
 from scalegrow.train.axes import Parameter, block_of, decoder_parameters, mlp_parameters
+from scalegrow.train.finish import Grown, finished, times
 from scalegrow.train.init import first_values
-from scalegrow.train.maps import AxisMap, Mixture, Side, grow_tensor
+from scalegrow.train.maps import Mixture, Side, any_axis, grow_tensor
 from scalegrow.train.mup import Multipliers, multipliers
-from scalegrow.train.operators import INSERTED_IDENTITY, Plan, Shape, n_blocks
-from scalegrow.train.perturb import paired_noise, random_like, relative_noise
+from scalegrow.train.operators import INSERTED_IDENTITY, Plan, n_blocks
 
 Tensors = dict[str, Tensor]
 Read = Callable[[str], Tensor]
 
-UNITS = ("heads", "kv_heads", "d_ff", "width")
-NOISE = {"tile_noise": 0.1, "perturbative_copy": 0.1, "szp": 1.0}  # relative std where none is given
 EMBEDDING, HEAD, FINAL_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm"
 
 
@@ -47,30 +45,14 @@ class Grower:
 
     def weight(self, name: str, read: Read) -> Tensor:
         """W' of one of the target's parameters; read gives the base's by name."""
-        plan, spec = self.plan, self.new[name]
-        if plan.operator == "scratch":
+        if self.plan.operator == "scratch":
             return self.first(name)
-        grown = self._inherited(name, read, "weight")
-        fresh: Callable[[], Tensor] = lambda: self.first(name).to(grown.dtype)  # noqa: E731
-        if plan.operator == "szp":
-            return self._silenced(name, self._shrunk(grown, spec, fresh))
-        grown = times(grown, self.factor(name))
-        if plan.operator == "zero_pad" and spec.kind == "hidden":
-            free = _free(spec, plan)
-            grown = torch.where(free, fresh(), grown) if free.any() else grown
-        if plan.operator == "block_diagonal" and spec.kind == "hidden":
-            grown = grown * _own_copies(spec, plan)
-        if plan.operator == "random_copy" and spec.kind in ("hidden", "head"):
-            grown = self._with_random_consumers(name, grown, spec)
-        if plan.operator == "tile_noise" and spec.kind in ("hidden", "head"):
-            grown = grown + paired_noise(name, grown, spec, plan.maps, self._noise, plan.arguments.seed)
-        if plan.operator == "perturbative_copy" and spec.kind in ("hidden", "head", "embedding"):
-            grown = grown + relative_noise(name, grown, self._noise, plan.arguments.seed)
-        return self._silenced(name, grown)
+        grown = times(self._inherited(name, read, "weight"), self.factor(name))
+        return self._silenced(name, finished(Grown(name, grown, self.new[name], self.plan, self.first)))
 
     def moment(self, name: str, read: Read, side: Side, *, raw: bool = False) -> Tensor:
         """m' (side "first") or v' ("second"); raw copies them without factors, as some projects do."""
-        scalar = 1.0 if raw or self.plan.operator == "szp" else self.factor(name)
+        scalar = 1.0 if raw else self.factor(name)
         grown = self._inherited(name, read, side, raw=raw)
         return times(grown, scalar ** (-2 if side == "second" else -1))
 
@@ -84,11 +66,8 @@ class Grower:
 
     def old_copies(self, name: str) -> Tensor:
         """Which entries join the first copies of the base's coordinates only, bool: what the base had."""
-        spec, kept = self.new[name], torch.ones([1] * len(self.new[name].axes), dtype=torch.bool)
-        for dim, axis in enumerate(spec.axes):
-            if axis.name in self.plan.maps:
-                kept = kept & ~_along(self.plan.maps[axis.name].fresh, len(spec.axes), dim)
-        return kept.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
+        maps = self.plan.maps
+        return ~any_axis(self.new[name], lambda axis: maps[axis.name].fresh if axis.name in maps else None)
 
     def source(self, name: str) -> str:
         """The base's parameter that one of the target's comes from."""
@@ -111,8 +90,10 @@ class Grower:
 
     def factor(self, name: str) -> float:
         """a: what a whole tensor is multiplied by, so that target and base agree in multipliers and norms."""
-        old, new, plan = self.before, self.after, self.plan
-        norm = plan.norm_factor
+        old, new = self.before, self.after
+        norm = self.plan.norm_factor if self.plan.rescales_norms else 1.0
+        if self.plan.operator == "szp":  # which shrinks and perturbs, and compensates nothing but gains, if told
+            return norm if self.new[name].kind == "gain" and self.new[name].axes[0].name == "d_model" else 1.0
         stream = self._stream
         if "q_proj" in name or "k_proj" in name:
             return math.sqrt(old.attention / new.attention)
@@ -129,11 +110,6 @@ class Grower:
         if name == f"{FINAL_NORM}.bias":
             return self._tied_factor()
         return 1.0
-
-    @property
-    def _noise(self) -> float:
-        told = self.plan.arguments.noise
-        return NOISE[self.plan.operator] if told is None else told
 
     @property
     def _stream(self) -> float:
@@ -164,12 +140,18 @@ class Grower:
         grown = grow_tensor(self._mixed(name, read, side), spec, plan.maps, side, raw=raw)
         if plan.operator == "aki" and (upper := self._upper(source)) and spec.kind in ("hidden", "bias"):
             above = grow_tensor(read(upper), spec, plan.maps, side, raw=raw)
-            grown = torch.where(_later_outputs(self.new[name], plan), above, grown)
+            grown = torch.where(self._later_outputs(name), above, grown)
         if spec.kind == "gain" and side == "weight":
             return self._gain(name, grown, read(source))
         if spec.kind == "bias" and "norm" in name and side == "weight":  # a new shift would reach its readers
-            return torch.where(_new(self.new[name], plan), torch.zeros_like(grown), grown)
+            return torch.where(self._new(name), torch.zeros_like(grown), grown)
         return grown
+
+    def _later_outputs(self, name: str) -> Tensor:
+        """Entries whose output is a second or later copy."""
+        maps = self.plan.maps
+        chosen = lambda axis: maps[axis.name].rank > 0 if axis.role == "out" and axis.name in maps else None  # noqa: E731
+        return any_axis(self.new[name], chosen)
 
     def _mixed(self, name: str, read: Read, side: Side) -> Tensor:
         place, mix = self._place(name), self.plan.layers.mix
@@ -209,32 +191,12 @@ class Grower:
             return plan.maps[axis].values(base, 0, power=2)
         # Divided by what the whole tensor is multiplied by later: a new gain is the norm's factor alone.
         tied = self._tied_factor() if name.startswith(FINAL_NORM) and plan.operator != "szp" else 1.0
-        return torch.where(_new(spec, plan), torch.full_like(grown, 1 / tied), grown)
+        return torch.where(self._new(name), torch.full_like(grown, 1 / tied), grown)
 
-    def _shrunk(self, padded: Tensor, spec: Parameter, fresh: Callable[[], Tensor]) -> Tensor:
-        """SZP (arXiv 2605.13405): shrink x zero-padded + noise x the target's first weights; gains kept, new 1."""
-        plan = self.plan
-        if spec.kind == "gain":
-            return times(padded, plan.norm_factor if plan.rescales_norms and _of_stream(spec) else 1.0)
-        if spec.kind == "bias":
-            return padded
-        return times(fresh(), self._noise).add_(padded, alpha=plan.arguments.shrink)
-
-    def _with_random_consumers(self, name: str, grown: Tensor, spec: Parameter) -> Tensor:
-        """Consumers of new copies are random, of the inherited ones' std; the output's mean square is kept."""
-        unread = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
-        copies = 1.0
-        for dim, axis in enumerate(spec.axes):
-            grows = self.plan.maps.get(axis.name)
-            if axis.role == "in" and grows is not None and (grows.share == 0).any():
-                unread = unread | _along(grows.share == 0, len(spec.axes), dim)
-                copies *= grows.size / grows.n
-        if not unread.any():
-            return grown
-        unread = unread.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
-        inherited = grown[~unread]
-        random = random_like(grown, self.plan.arguments.seed, name) * inherited.square().mean().sqrt()
-        return torch.where(unread, random, grown) / math.sqrt(copies)
+    def _new(self, name: str) -> Tensor:
+        """Which entries of a vector (a gain, a shift) are coordinates that copy nothing."""
+        maps = self.plan.maps
+        return any_axis(self.new[name], lambda axis: maps[axis.name].copies_nothing if axis.name in maps else None)
 
     def _silent_layer(self, name: str) -> bool:
         return self._place(name) in self.plan.layers.inserted
@@ -297,96 +259,3 @@ def grow_moments(moments: Tensors, base: RunConfig, plan: Plan, side: Side) -> T
     """First or second moments of the target's weights, by parameter name; zero where nothing is inherited."""
     growing = grower(base, plan)
     return {name: growing.moment(name, moments.__getitem__, side) for name in growing.new}
-
-
-def times(tensor: Tensor, by: float) -> Tensor:
-    """A tensor times a number; 1 costs nothing."""
-    return tensor if by == 1 else tensor * by
-
-
-def _of_stream(spec: Parameter) -> bool:
-    return spec.axes[0].name == "d_model"
-
-
-def _free(spec: Parameter, plan: Plan) -> Tensor:
-    """Entries of a zero-padded matrix that change nothing.
-
-    They read new coordinates of the stream, which are zero, or make new heads and units, which nobody reads yet.
-    """
-    free = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
-    for dim, axis in enumerate(spec.axes):
-        reads_nothing = axis.role == "in" and axis.name == "d_model"
-        unread = axis.role == "out" and axis.name in UNITS
-        if reads_nothing or unread:
-            free = free | _along(plan.maps[axis.name].source < 0, len(spec.axes), dim)
-    return free.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
-
-
-def _own_copies(spec: Parameter, plan: Plan) -> Tensor:
-    """Factors that make copy i of an output read copy i of its inputs alone (staged training, arXiv 2203.06211).
-
-    k_in where the copies' numbers agree (modulo k_in), 0 elsewhere; 1 where outputs have one copy and average.
-    """
-    n_dims = len(spec.axes)
-    factors, outputs = torch.ones([1] * n_dims), torch.zeros([1] * n_dims, dtype=torch.int64)
-    for dim, axis in enumerate(spec.axes):
-        if axis.role == "out" and axis.name in plan.maps:
-            outputs = torch.maximum(outputs, _along(plan.maps[axis.name].rank, n_dims, dim))
-    if not outputs.any():
-        return factors.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
-    for dim, axis in enumerate(spec.axes):
-        if axis.role == "in" and axis.name in plan.maps:
-            grows = plan.maps[axis.name]
-            copies = _along(grows.copies[grows.source.clip(0)], n_dims, dim)
-            own = outputs % copies == _along(grows.rank, n_dims, dim)
-            factors = factors * torch.where(own, copies, torch.zeros_like(copies))
-    return factors.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
-
-
-def _later_outputs(spec: Parameter, plan: Plan) -> Tensor:
-    """Entries whose output is a second or later copy."""
-    later = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
-    for dim, axis in enumerate(spec.axes):
-        if axis.role == "out" and axis.name in plan.maps:
-            later = later | _along(plan.maps[axis.name].rank > 0, len(spec.axes), dim)
-    return later.expand([axis.size for axis in spec.axes]).reshape(spec.shape)
-
-
-def _new(spec: Parameter, plan: Plan) -> Tensor:
-    """Which entries of a vector (a gain, a shift) are coordinates that copy nothing."""
-    grows = plan.maps.get(spec.axes[0].name)
-    if grows is None or isinstance(grows, Mixture):
-        return torch.zeros(spec.shape, dtype=torch.bool)
-    return _along(grows.source < 0, 1, 0)
-
-
-def _along(values: "AxisMap | object", n_dims: int, dim: int) -> Tensor:
-    """A vector of an axis, shaped to go along one dimension."""
-    vector = torch.as_tensor(values)
-    shape = [1] * n_dims
-    shape[dim] = len(vector)
-    return vector.view(shape)
-
-
-def deepened_shape(base: Shape, wanted: float) -> Shape:
-    """The base with as many more layers as come nearest to so many parameters, at least one."""
-
-    def deeper(by: int) -> Shape:
-        if isinstance(base, ModelShape):
-            return replace(base, n_layers=base.n_layers + by)
-        return replace(base, depth=base.depth + by)
-
-    layer = deeper(1).n_params - base.n_params
-    return deeper(max(round((wanted - base.n_params) / layer), 1))
-
-
-def widened_shape(base: ModelShape, factor: float) -> ModelShape:
-    """The base with its width, kv heads and d_ff multiplied; heads keep their size and groups their members."""
-    kv_heads = max(round(base.n_kv_heads * factor), 1)
-    return replace(
-        base,
-        d_model=round(base.d_model * factor),
-        n_heads=kv_heads * (base.n_heads // base.n_kv_heads),
-        n_kv_heads=kv_heads,
-        d_ff=round(base.d_ff * factor),
-    )

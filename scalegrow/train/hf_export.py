@@ -18,7 +18,8 @@ from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.shape import ModelShape
 from scalegrow.train.axes import decoder_parameters
-from scalegrow.train.grow import EMBEDDING, FINAL_NORM, times
+from scalegrow.train.finish import times
+from scalegrow.train.grow import EMBEDDING, FINAL_NORM
 from scalegrow.train.hf import FORMAT, LINEAGE, replacing, require_room
 from scalegrow.train.hf_check import check_structure
 from scalegrow.train.hf_config import CONFIG, SIZES

@@ -11,10 +11,10 @@ One rule for tile (C = 1/k), uneven splits (C sums to 1 over copies), zero-pad (
 E and C are any matrices.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scalegrow.errors import InputError
-from scalegrow.train.axes import AxisName, Parameter
+from scalegrow.train.axes import Axis, AxisName, Parameter
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -66,6 +66,11 @@ class AxisMap:
         return (self.source < 0) | (self.rank > 0)
 
     @property
+    def copies_nothing(self) -> NDArray[np.bool_]:
+        """Coordinates that are no old one, nor a mixture of them, [n']."""
+        return (self.source == NEW) | (self.source == MEAN)
+
+    @property
     def mean_square(self) -> float:
         """What growing does to the mean square of the axis: copies n / n', where all have as many copies.
 
@@ -91,8 +96,8 @@ class AxisMap:
         grown = _picked(tensor, dim, self.source)
         if (self.source == MEAN).any():
             mean = tensor.mean(dim, keepdim=True) if power == 1 else tensor.mean(dim, keepdim=True) / self.n
-            at = _along((self.source == MEAN).astype(np.float64), grown, dim)
-            grown = torch.where(at > 0, mean.expand_as(grown), grown)
+            at = along(self.source == MEAN, grown.dim(), dim)
+            grown = torch.where(at, mean.expand_as(grown), grown)
         return grown
 
     def normed(self, tensor: Tensor, dim: int, power: int = 1) -> Tensor:
@@ -106,7 +111,7 @@ class AxisMap:
         used = weight[self.source >= 0]
         if len(used) and (used == used[0]).all():  # weighed before they are copied: fewer products
             return _picked(tensor if used[0] == 1 else tensor * float(used[0]), dim, self.source)
-        return _picked(tensor, dim, self.source) * _along(weight, tensor, dim)
+        return _picked(tensor, dim, self.source) * along(weight, tensor.dim(), dim, tensor.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +306,7 @@ def _picked(tensor: Tensor, dim: int, source: Ints) -> Tensor:
     starts = [0, *(np.flatnonzero(breaks) + 1), len(source)]
     if len(starts) > RUNS + 1:
         grown = tensor.index_select(dim, torch.from_numpy(source.clip(0)))
-        return grown * _along((~none).astype(np.float64), grown, dim) if none.any() else grown
+        return grown * along(~none, grown.dim(), dim) if none.any() else grown
     runs = [_run(tensor, dim, int(source[i]), int(j - i)) for i, j in pairwise(starts)]
     return torch.cat(runs, dim) if len(runs) > 1 else runs[0]
 
@@ -317,8 +322,18 @@ def _times(matrix: Tensor, tensor: Tensor, dim: int, power: int) -> Tensor:
     return torch.tensordot(used.square() if power == 2 else used, tensor, dims=([1], [dim])).movedim(0, dim)
 
 
-def _along(weight: Floats, like: Tensor, dim: int) -> Tensor:
-    """A vector shaped to multiply along one dimension."""
-    shape = [1] * like.dim()
-    shape[dim] = len(weight)
-    return torch.from_numpy(weight).to(like.dtype).view(shape)
+def along(values: Any, n_dims: int, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """A vector of an axis, shaped to go along one dimension."""
+    vector = torch.as_tensor(values, dtype=dtype)
+    shape = [1] * n_dims
+    shape[dim] = len(vector)
+    return vector.view(shape)
+
+
+def any_axis(spec: Parameter, chosen: Callable[[Axis], Any]) -> Tensor:
+    """Entries of a parameter that any of its axes chooses: bools along an axis, or None for none of it."""
+    found = torch.zeros([1] * len(spec.axes), dtype=torch.bool)
+    for dim, axis in enumerate(spec.axes):
+        if (which := chosen(axis)) is not None:
+            found = found | along(which, len(spec.axes), dim)
+    return found.expand([axis.size for axis in spec.axes]).reshape(spec.shape)

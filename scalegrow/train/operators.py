@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scalegrow.errors import InputError
 from scalegrow.growth import OPERATORS, operator
-from scalegrow.shape import MLPShape, ModelShape
+from scalegrow.shape import MLPShape, ModelShape, Shape
 from scalegrow.train.axes import AxisName
 from scalegrow.train.maps import (
     AxisMap,
@@ -28,7 +28,6 @@ from scalegrow.train.maps import (
     zero_pad,
 )
 
-Shape = ModelShape | MLPShape
 AxisRule = Callable[[int, int], AxisMap]
 
 INSERTED_ZERO, INSERTED_IDENTITY = "zero", "identity"

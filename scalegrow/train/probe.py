@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
+from scalegrow.shape import Shape
 from scalegrow.train.axes import Parameter
 from scalegrow.train.candidates import Candidate
 from scalegrow.train.checkpoint_growth import grow_checkpoint, learned
@@ -26,7 +27,7 @@ from scalegrow.train.grow import parameters_of
 from scalegrow.train.interrupt import Interruption
 from scalegrow.train.loop import EVALUATION_BATCH, DivergedError, Run, autocast, fresh_state, train_step
 from scalegrow.train.measures import condensation, distance, escape
-from scalegrow.train.operators import Plan, Shape, plan
+from scalegrow.train.operators import Plan, plan
 from scalegrow.train.optim import relative_rate
 from scalegrow.train.ranking import Continuation, Probed, Ranking, Refused, ranked
 from scalegrow.train.restore import load_model
