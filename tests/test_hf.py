@@ -455,14 +455,14 @@ def test_nothing_is_left_of_a_growth_that_fails(
     base = open_base(bases["llama"])
     shape = base.config.shape
     growth = plan(shape, widened_shape(shape, 2), "tile")
-    write, written = hf_files._write_all, []
+    write, written = hf_files.save_file, []
 
     def failing(error: BaseException) -> Any:
-        def fail(stream: Any, data: Any) -> None:
+        def fail(*told: Any, **more: Any) -> None:
             written.append(1)
-            if len(written) == 20:
+            if len(written) == 3:
                 raise error
-            write(stream, data)
+            write(*told, **more)
 
         return fail
 
@@ -471,7 +471,7 @@ def test_nothing_is_left_of_a_growth_that_fails(
         (KeyboardInterrupt(), KeyboardInterrupt),
     ):
         written.clear()
-        monkeypatch.setattr(hf_files, "_write_all", failing(error))
+        monkeypatch.setattr(hf_files, "save_file", failing(error))
         with pytest.raises(raised):
             grow_directory(base, tmp_path / "out", growth, shard_bytes=40_000)
         assert not list(tmp_path.glob("out*"))

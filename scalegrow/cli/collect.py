@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from scalegrow.atomic import new_file
 from scalegrow.cli.render import console, print_json, table
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
@@ -34,16 +35,13 @@ def run(folder: Path, out: Path | None, *, as_json: bool) -> None:
 
 
 def write(frame: pl.DataFrame, out: Path) -> None:
-    """Write beside the target, then rename."""
-    partial = out.with_name(f".{out.name}.partial")
+    """A whole table or none. Raises InputError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        WRITERS[out.suffix](frame, partial)
-        partial.replace(out)
+        with new_file(out) as partial:
+            WRITERS[out.suffix](frame, partial)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def show(found: pl.DataFrame) -> None:

@@ -1,7 +1,6 @@
 """A fit on disk: one JSON file that predicts without the data, written whole or not at all."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scalegrow import __version__
+from scalegrow.atomic import new_file
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
 from scalegrow.laws.domain import Domain
@@ -90,19 +90,14 @@ def rounded(values: np.ndarray[Any, Any]) -> list[float]:
 
 
 def write_fit(fit: Fit, path: Path) -> None:
-    """Write beside the target, then rename: readers see the old file or the new one, never half of one."""
+    """Readers see the old file or the new one, never half of one. Raises InputError where it cannot be written."""
     text = json.dumps(to_json(fit), indent=None, separators=(",", ":"), allow_nan=False)
     head, draws = text.split('"draws":', 1)
     body = f'{head}\n"draws":{draws.replace("],[", "]," + chr(10) + "[")}\n'
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with new_file(path) as partial:
+            partial.write_text(body, encoding="utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
 
 

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from scalegrow.atomic import new_folder, partial_of
 from scalegrow.errors import InputError
 from scalegrow.train.axes import Parameter
 from scalegrow.train.blocks import WHOLE, grow_rows, row_blocks
@@ -30,6 +31,7 @@ from scalegrow.train.operators import Plan
 
 LINEAGE = "scalegrow.json"
 FORMAT = 1
+WRITERS = 4  # shards in memory at a time, a twentieth of the model each
 BLOCK = 2**20  # numbers grown at a time: some megabytes, which caches hold
 COPIED = (  # what goes along with the weights: the tokenizer, how to generate, the licence
     *(
@@ -136,9 +138,10 @@ def grow_directory(
 ) -> dict[str, Any]:
     """Write `out`, the grown directory, and return its lineage. Raises InputError; then nothing is left.
 
-    Memory: some blocks for each thread, whatever the model's size; with a text, one whole model at a time.
+    Memory: a shard for each thread, a twentieth of the model where that is large; with a text, one whole model at a
+    time.
     """
-    growth, scratch = HFGrowth(base, plan), out.with_name(f"{out.name}.partial")
+    growth, scratch = HFGrowth(base, plan), partial_of(out)
     written = growth.layout(scratch, shard_bytes)
     require_room(out, written)
     tokens = text.tokens(base.folder, base.config.shape.context) if text else None
@@ -152,7 +155,7 @@ def grow_directory(
                 checked.result()
             return growth.blocks(name)
 
-        write_shards(written, blocks, threads or os.cpu_count() or 1)
+        write_shards(written, blocks, threads or min(os.cpu_count() or 1, WRITERS))
         lineage = lineage_of(growth, parent.result()) | {"checked_with_transformers": checked.result()}
         open_base(scratch)
         if tokens is not None:
@@ -207,30 +210,13 @@ def require_room(out: Path, written: Shards) -> None:
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """A folder OUT.partial to fill; at the end it is forced to disk and renamed, or (on any error) removed."""
-    scratch = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
+    """A folder to fill that becomes `out`. Raises InputError where it cannot be written; then nothing is left."""
     try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        for path in scratch.iterdir():
-            sync(path)
-        scratch.rename(out)
-        sync(out.parent)
+        with new_folder(out) as scratch:
+            yield scratch
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{out} cannot be written ({reason}): mend that and grow again.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Force a file's or folder's contents to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _without_tied_head(shards: Shards) -> Shards:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from scalegrow.atomic import partial_of
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.shape import ModelShape
@@ -45,7 +46,7 @@ def export_checkpoint(checkpoint: Path, out: Path, asked: str = "auto") -> dict[
     kind = chosen_format(config, asked)
     weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
     factors = dict.fromkeys(weights, 1.0) if kind == "granite" else fold(config, kind, list(weights))
-    scratch = out.with_name(f"{out.name}.partial")
+    scratch = partial_of(out)
     written = laid_out(scratch, {name: ("F32", tuple(tensor.shape)) for name, tensor in weights.items()})
     require_room(out, written)
     lineage: dict[str, Any] = {

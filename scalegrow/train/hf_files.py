@@ -1,20 +1,19 @@
-"""Safetensors shards: read one tensor at a time, written as a stream of parts in bounded memory."""
+"""Safetensors shards: read one tensor at a time, filled part by part and written one shard a thread."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from scalegrow.atomic import sync
 from scalegrow.errors import InputError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -123,12 +122,10 @@ def laid_out(
 ) -> Shards:
     """Where tensors of these types and shapes will lie: in about SHARDS shards, or in shards of so many bytes.
 
-    A shard holds a tensor at least. Wide numbers come first, so that every tensor begins at a multiple of its
-    numbers' size.
+    A shard holds a tensor at least.
     """
     total = sum(Stored(folder, *each).n_bytes for each in tensors.values())
     limit = shard_bytes or min(max(total // SHARDS + 1, LEAST_SHARD), LARGEST_SHARD)
-    tensors = dict(sorted(tensors.items(), key=lambda item: -DTYPES[item[1][0]].itemsize))
     groups: list[list[str]] = [[]]
     filled = 0
     for name, (dtype, shape) in tensors.items():
@@ -169,31 +166,15 @@ def write_shards(shards: Shards, parts: Callable[[str], Iterable[Tensor]], threa
 def _write_shard(
     shards: Shards, file: Path, names: list[str], parts: Callable[[str], Iterable[Tensor]], stop: Event
 ) -> None:
-    with file.open("wb", buffering=0) as stream:
-        _write_all(stream, _packed_header(shards, names))
-        for name in names:
-            for part in parts(name):
-                if stop.is_set():
-                    return
-                _write_all(stream, part.contiguous().view(torch.uint8).numpy().data)
-        os.fsync(stream.fileno())
-
-
-def _write_all(stream: RawIOBase, data: Any) -> None:
-    """One write takes at most 2 GiB on Linux, and an interrupted one less."""
-    view = memoryview(data).cast("B")
-    while view.nbytes:
-        view = view[stream.write(view) or 0 :]
-
-
-def _packed_header(shards: Shards, names: list[str]) -> bytes:
-    """8 bytes of length and JSON: {name: {dtype, shape, data_offsets}}, padded with spaces to whole 8 bytes."""
-    found: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
+    """Fill a shard's tensors row by row, then let safetensors write them: memory is bounded by the shard."""
+    held: dict[str, Tensor] = {}
     for name in names:
-        stored = shards.tensors[name]
-        found[name] = {"dtype": stored.dtype, "shape": stored.shape, "data_offsets": [at, at + stored.n_bytes]}
-        at += stored.n_bytes
-    text = json.dumps(found, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+        stored, at = shards.tensors[name], 0
+        held[name] = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
+        for part in parts(name):
+            if stop.is_set():
+                return
+            held[name][at : at + len(part)] = part
+            at += len(part)
+    save_file(held, file, metadata={"format": "pt"})
+    sync(file)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from scalegrow import __version__
+from scalegrow.atomic import new_file
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig, Start
 from scalegrow.shape import ModelShape
@@ -208,10 +209,9 @@ def _kept(path: Path) -> Any:
 
 
 def _keep(path: Path, data: Any) -> None:
-    """Write beside, then rename."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=1))
-    partial.rename(path)
+    """Write a file of ours, whole or not at all."""
+    with new_file(path) as partial:
+        partial.write_text(json.dumps(data, indent=1))
 
 
 def _keep_config(path: Path, config: RunConfig) -> None:

@@ -5,7 +5,6 @@ its place and renamed, so that a folder of that name is always whole.
 """
 
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scalegrow.atomic import new_folder
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig, Start
 from scalegrow.train.distributed import Ranks, fill, whole
@@ -74,23 +74,15 @@ def write_checkpoint(
     target: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], facts: dict[str, Any]
 ) -> None:
     """A whole checkpoint or none: written beside its place, forced to disk, renamed. Raises InputError."""
-    scratch = target.with_suffix(".partial")
-    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.mkdir(parents=True)
-        save_file(weights, scratch / MODEL)
-        save_file(moments, scratch / OPTIMISER)
-        hashes = {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)}
-        (scratch / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **facts}, indent=1))
-        for name in (MODEL, OPTIMISER, STATE):
-            _sync(scratch / name)
-        scratch.rename(target)
-        _sync(target.parent)
+        with new_folder(target) as scratch:
+            save_file(weights, scratch / MODEL)
+            save_file(moments, scratch / OPTIMISER)
+            hashes = {name: file_hash(scratch / name) for name in (MODEL, OPTIMISER)}
+            (scratch / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **facts}, indent=1))
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{target} cannot be written ({reason}): free the disk, then go on.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def load(state: TrainState, checkpoint: Path, stage: str, config: RunConfig) -> dict[str, Any]:
@@ -190,12 +182,3 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise InputError(
             f"{path} cannot be read: remove this checkpoint and resume from the one before."
         ) from None
-
-
-def _sync(path: Path) -> None:
-    """Force a file's or folder's contents to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
