@@ -138,8 +138,7 @@ def grow_directory(
 ) -> dict[str, Any]:
     """Write `out`, the grown directory, and return its lineage. Raises InputError; then nothing is left.
 
-    Memory: a shard for each thread, a twentieth of the model where that is large; with a text, one whole model at a
-    time.
+    Memory: a shard for each thread, a twentieth of a large model; with a text, one whole model at a time.
     """
     growth, scratch = HFGrowth(base, plan), partial_of(out)
     written = growth.layout(scratch, shard_bytes)
