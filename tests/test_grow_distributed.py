@@ -29,7 +29,7 @@ from scalegrow.runs.config import RunConfig
 from scalegrow.shape import ModelShape
 from scalegrow.train.checkpoint_growth import grow_checkpoint
 from scalegrow.train.distributed import start_ranks
-from scalegrow.train.grow import widened_shape
+from scalegrow.growth import widened_shape
 from scalegrow.train.interrupt import Interruption
 from scalegrow.train.loop import Run, fresh_state
 from scalegrow.train.operators import plan
