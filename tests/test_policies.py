@@ -339,6 +339,34 @@ def test_unknown_policies_name_the_known_ones(policies: dict[str, str], message:
 
 
 def test_scratch_has_no_moments_to_keep() -> None:
-    assert Policies().resolved("scratch").moments == "reset"
+    scratch = plan(TINY, WIDE, "scratch")
+    assert Policies().resolved(scratch).moments == "reset"
     with pytest.raises(InputError, match="scratch inherits nothing"):
-        Policies("carry").resolved("scratch")
+        Policies("carry").resolved(scratch)
+
+
+def test_auto_looks_at_the_depth_operator_too() -> None:
+    deeper = replace(WIDE, n_layers=4)
+    chosen = {
+        ("tile_noise", "stack"): "reset",
+        ("tile_noise", "zero_insert"): "carry",
+        ("asymmetric_reset", "stack"): "reset",
+        ("asymmetric_reset", "zero_insert"): "asymmetric",
+        ("perturbative_copy", None): "reset",
+        ("szp", None): "reset",
+    }
+    for (width, depth), moments in chosen.items():
+        assert Policies().resolved(plan(TINY, deeper, width, depth)).moments == moments
+    assert Policies().resolved(plan(TINY, WIDE, "perturbative_copy")).moments == "carry"
+
+
+def test_growing_twice_at_once_keeps_what_the_first_growth_kept(base: Path, tmp_path: Path) -> None:
+    """Counter, place in the data, tokens and the youth of entries come from the state that was trained."""
+    grow_checkpoint(base, tmp_path / "one", plan(TINY, WIDE, "zero_pad"), Policies(), tmp_path, measured=False)
+    again = plan(WIDE, widened_shape(WIDE, 2), "tile")
+    once, twice = tmp_path / "one" / "step_00000000", tmp_path / "two" / "step_00000000"
+    lineage = grow_checkpoint(once, tmp_path / "two", again, Policies(), tmp_path, measured=False)
+    assert read_facts(twice)["optimiser_step"] == 32
+    assert (lineage["parent"]["items"], lineage["parent"]["tokens"]) == (32 * 4, 32 * 96)
+    name = f"{YOUNG}.model.layers.0.mlp.down_proj.weight"
+    assert torch.equal(moments_of(twice)[name], moments_of(once)[name].repeat(2, 2))

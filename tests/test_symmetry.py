@@ -38,7 +38,7 @@ def grown(
     }
     growing = grower(config, plan(shape, widened_shape(shape, 2), name))
     weights = {tensor: growing.weight(tensor, weights_of(model).__getitem__) for tensor in growing.new}
-    chosen = (policies or Policies()).resolved(name)
+    chosen = (policies or Policies()).resolved(growing.plan)
     return weights, grow_moments_of(growing, stored, chosen) if chosen.moments != "reset" else {}
 
 

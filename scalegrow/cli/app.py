@@ -239,7 +239,9 @@ def grow(
     ],
     path_out: Annotated[Path | None, typer.Argument(help="Where to grow a directory to; or --out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the grown checkpoint.")] = None,
-    operator: Annotated[str, typer.Option(help="Growth operator, such as szp, zero_pad, tile or stack.")] = "szp",
+    operator: Annotated[
+        str, typer.Option(help="Growth operator: szp, zero_pad, asymmetric_reset, tile_noise .. (docs/growth.md).")
+    ] = "szp",
     depth_operator: Annotated[
         str | None, typer.Option(help="How layers are added; default zero_insert or stack, as the operator.")
     ] = None,
@@ -252,7 +254,10 @@ def grow(
     ] = None,
     untie: Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")] = False,
     shrink: Annotated[float, typer.Option(help="SZP's lambda.")] = 0.4,
-    noise: Annotated[float | None, typer.Option(help="Relative std of the noise, where there is one.")] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Relative std of the noise: szp 1, tile_noise and perturbative_copy 0.1 unless told."),
+    ] = None,
     norm_rescale: Annotated[bool, typer.Option("--norm-rescale", help="SZP: gains as in zero_pad.")] = False,
     share: Annotated[float, typer.Option(help="structured_non_clone: what readers take from mixtures.")] = 0.25,
     learn_steps: Annotated[int, typer.Option(help="Steps in which LiGO learns its maps.")] = 100,

@@ -65,7 +65,10 @@ class Target:
     def _sized(self, shape: Shape) -> Shape:
         """With the sizes given by name over the others."""
         known = [each.name for each in fields(shape) if each.type is int]
-        for name, value in map(parse_setting, self.sizes):
+        for text in self.sizes:
+            if "=" not in text:
+                raise InputError(f"--to {text} is not understood: write NAME=VALUE, such as d_ff=512.")
+            name, value = parse_setting(text)
             if name not in known:
                 raise InputError(f"--to {name}: a shape has no such size: choose {', '.join(known)}.")
             shape = replace(shape, **{name: value})
@@ -107,6 +110,8 @@ def run(
     growth = plan(base, target.shape(base, by_count), *operators, Arguments(**arguments))
     lineage = grow_checkpoint(checkpoint, out, growth, Policies(**policies), cache or out.parent / "packed")
     warn_of_twins(lineage["locked"], getattr(config.model, "dropout", 0.0))
+    if lineage["new_token_share"]:
+        note(f"note: new tokens take {lineage['new_token_share']:.0%} of the probability until they are trained.")
     if as_json:
         print_json({"schema": "scalegrow-grow/1", "checkpoint": str(out / step_name(0)), **lineage})
         return

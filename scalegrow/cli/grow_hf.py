@@ -24,6 +24,10 @@ class Comparison:
 
 def is_directory(path: Path, comparison: Comparison) -> bool:
     """Whether this is a directory of transformers, not a checkpoint of ours. Raises InputError if neither."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give a checkpoint, or a directory of transformers.")
+    if within := sorted(path.glob("*/checkpoints/step_*")):
+        raise InputError(f"{path} is a run: give one of its checkpoints, such as {within[0]}.")
     ours = (path / STATE).exists()
     if ours and comparison.path:
         raise InputError("--text is for directories of transformers: ours are compared on their held-out data.")
@@ -60,20 +64,26 @@ def run(
         raise InputError("growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
     from scalegrow.train.hf_check import Text
     from scalegrow.train.hf_config import scaled_shape
-    from scalegrow.train.operators import Arguments, plan
+    from scalegrow.train.operators import LOCKING, Arguments, plan
 
     text = Text(comparison.path, comparison.n_tokens) if comparison.path else None
     base = open_base(folder)
     shape = base.config.shape
     sized = target.shape(shape, deepened_shape if operator(operators[0]).axis == "depth" else scaled_shape)
     growth = plan(shape, sized, *operators, Arguments(**arguments))
+    assert isinstance(growth.target, ModelShape)
     done = grow_directory(base, out, growth, text)
     if not done["checked_with_transformers"]:
         note("transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]'.")
+    if growth.operator in LOCKING and growth.target.d_model > shape.d_model:
+        note(
+            "note: copies are exact twins that a deterministic run never tells apart: take zero_pad or tile_noise."
+        )
+    if growth.target.vocab_size > shape.vocab_size:
+        note("note: new tokens have logit 0 and take their share of the probability until they are trained.")
     if as_json:
         print_json({"schema": "scalegrow-grow-directory/1", "directory": str(out), **done})
         return
-    assert isinstance(growth.target, ModelShape)
     counts = done["parent"]["n_params"], done["n_params"]
     shapes = (("base", shape, counts[0]), ("target", growth.target, counts[1]))
     page = console()

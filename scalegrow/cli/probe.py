@@ -157,6 +157,18 @@ def show(found: "Ranking", regime: "Regime") -> None:
     for refused in found.refused:
         page.print(f"{refused.candidate.name} refused: {refused.reason}")
     page.print(_conditions(found, regime))
+    _warn_of_warmup(found, regime)
+
+
+def _warn_of_warmup(found: "Ranking", regime: "Regime") -> None:
+    from scalegrow.train.optim import warmup_steps
+
+    start = found.config.start
+    warmup = warmup_steps(found.config)
+    if start and start.schedule != "continue" and regime.lag <= warmup:
+        note(
+            f"note: all {regime.lag} steps lie in the warm-up of {warmup}, and orders turn later: probe longer too."
+        )
 
 
 def _unit(found: "Ranking") -> str:

@@ -101,6 +101,9 @@ def describe(config: RunConfig, settings: dict[str, Any], out: Path) -> None:
     kinds = f"{config.parametrisation.kind}, {config.schedule.kind}"
     note(f"{format_count(shape.n_params)} parameters ({form}), {kinds}")
     note(f"{budgets}; {config.tokens_per_step} {unit} a step, peak lr {config.optimiser.lr:g}")
+    if config.start:
+        came = f"{config.start.operator} x {config.start.growth_factor:.3g} from run {config.start.base}"
+        note(f"grown by {came}; schedule {config.start.schedule}, data from item {config.first_item}")
     unusual = ", ".join(f"{name} = {value}" for name, value in settings.items())
     note(f"data {config.data.source}{f'; {unusual}' if unusual else ''}; into {out}")
     _warn_of_few_steps(config)

@@ -76,7 +76,9 @@ def _refuse_copies(headers: list[dict[str, Any]], paths: list[Path]) -> None:
     for header, path in zip(headers, paths, strict=True):
         key = str(header.get("run")), str(header.get("stage"))
         if header.get("run") and key in seen:
-            raise InputError(f"{seen[key]} and {path} are copies of one run: remove one.")
+            raise InputError(
+                f"{seen[key]} and {path} are copies of one run (budgets of one run share a folder): move one away."
+            )
         seen[key] = path
 
 

@@ -12,7 +12,7 @@ from scalegrow.runs.config import RunConfig
 from scalegrow.train.axes import Parameter
 from scalegrow.train.grow import Grower, grower, parameters_of, target_config
 from scalegrow.train.maps import Mixture
-from scalegrow.train.measures import distance
+from scalegrow.train.measures import distance, new_token_share
 from scalegrow.train.mup import in_every_layer, scales
 from scalegrow.train.operators import Plan
 from scalegrow.train.optim import YOUNG
@@ -23,6 +23,7 @@ from scalegrow.train.symmetry import locked
 from scalegrow.train.task import task_for
 
 HELDOUT_ITEMS = 32
+GROWN = "grown"  # the stage of a state that was grown and not trained yet
 Tensors = dict[str, torch.Tensor]
 
 
@@ -40,21 +41,22 @@ def grow_checkpoint(
     target = out / step_name(0)
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out.")
-    policies = policies.resolved(plan.operator)
+    policies = policies.resolved(plan)
     weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
     plan = learned(plan, weights, base, cache)
     growing = grower(base, plan)
     grown = contiguous({name: growing.weight(name, weights.__getitem__) for name in growing.new})
     carried: Tensors = {}
     if policies.moments != "reset":
-        carried = grow_moments_of(
-            growing, read_tensors(checkpoint / OPTIMISER, facts["sha256"][OPTIMISER]), policies
-        )
+        stored = read_tensors(checkpoint / OPTIMISER, facts["sha256"][OPTIMISER])
+        carried = grow_moments_of(growing, stored, policies, untrained=facts["stage"] == GROWN)
     lineage = _lineage(facts, base, growing, policies)
     if measured:
         models = load_model(weights, base), load_model(grown, target_config(base, plan))
         task = task_for(base, cache)
-        lineage["zero_step_kl"] = distance(*models, task, min(HELDOUT_ITEMS, task.n_heldout or HELDOUT_ITEMS))
+        n = min(HELDOUT_ITEMS, task.n_heldout or HELDOUT_ITEMS)
+        lineage["zero_step_kl"] = distance(*models, task, n)
+        lineage["new_token_share"] = new_token_share(models[1], plan.base, task, n)
         lineage["locked"] = locked(grown, carried, growing.new)
     write_checkpoint(target, grown, carried, _state(facts, base, plan, policies, lineage))
     return lineage
@@ -69,8 +71,11 @@ def learned(plan: Plan, weights: Tensors, base: RunConfig, cache: Path) -> Plan:
     return learn_maps(plan, weights, base, task_for(base, cache))
 
 
-def grow_moments_of(growing: Grower, stored: Tensors, policies: Policies) -> Tensors:
-    """Moments by name, and under young.<name> which entries have none where some of a tensor have."""
+def grow_moments_of(growing: Grower, stored: Tensors, policies: Policies, *, untrained: bool = False) -> Tensors:
+    """Moments by name, and under young.<name> which entries have none where some of a tensor have.
+
+    untrained: the base was grown and not trained since, so that what is young in it still is.
+    """
     if not stored:
         raise InputError("the base has no moments to carry: choose --moments reset.")
     grown: Tensors = {}
@@ -79,6 +84,9 @@ def grow_moments_of(growing: Grower, stored: Tensors, policies: Policies) -> Ten
         inherits = growing.inherits(name)
         if asymmetric:
             inherits = inherits & growing.old_copies(name)
+        if untrained and f"{YOUNG}.{growing.source(name)}" in stored:
+            young = lambda source: stored[f"{YOUNG}.{source}"].float()  # noqa: E731
+            inherits = inherits & (growing.moment(name, young, "first", raw=True) == 0)
         for moment, side in zip(MOMENTS, ("first", "second"), strict=True):
             read = lambda source, moment=moment: stored[f"{moment}.{source}"]  # noqa: E731
             tensor = growing.moment(name, read, side, raw=raw)  # type: ignore[arg-type]
@@ -98,7 +106,7 @@ def _state(
 ) -> dict[str, Any]:
     """state.json of the grown checkpoint: step 0 of the target, and where it comes from."""
     return {
-        "stage": "grown",
+        "stage": GROWN,
         "step": 0,
         "tokens": 0,
         "loss_sum": 0.0,
@@ -112,22 +120,29 @@ def _state(
 
 def adam_counter(facts: dict[str, Any], config: RunConfig) -> int:
     """How many steps Adam has counted at a checkpoint: the run's, and those carried from before it."""
+    if facts["stage"] == GROWN:
+        return int(facts["optimiser_step"])
     return facts["step"] + (config.start.optimiser_step if config.start else 0)
 
 
 def _lineage(facts: dict[str, Any], base: RunConfig, growing: Grower, policies: Policies) -> dict[str, Any]:
     plan = growing.plan
     growth = Growth(plan.base, plan.target, plan.operator)
+    trained = {
+        "run": base.digest(),
+        "tokens": facts["tokens"],
+        "items": base.first_item + facts["step"] * base.batch,
+        "flops": base.flops_per_token * facts["tokens"],
+    }
+    if facts["stage"] == GROWN:  # the parent itself learned nothing: what it grew from did
+        trained = {name: facts["lineage"]["parent"][name] for name in trained}
     return {
         "parent": {
             "sha256": facts["sha256"],
-            "run": base.digest(),
             "n_params": plan.base.n_params,
             "stage": facts["stage"],
             "step": facts["step"],
-            "tokens": facts["tokens"],
-            "items": base.first_item + facts["step"] * base.batch,
-            "flops": base.flops_per_token * facts["tokens"],
+            **trained,
         },
         "operator": plan.operator,
         "depth_operator": plan.depth_operator,

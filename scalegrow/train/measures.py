@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scalegrow.shape import ModelShape, Shape
 from scalegrow.train.axes import Axis, AxisName, Parameter, Role, block_of
 from scalegrow.train.evaluate import inference
 from scalegrow.train.maps import AxisMap
@@ -58,6 +59,15 @@ def token_kl(base: nn.Module, grown: nn.Module, tokens: Tensor) -> float:
         log_p = F.log_softmax(base(tokens).double(), dim=-1)
         log_q = F.log_softmax(grown(tokens)[..., : log_p.shape[-1]].double(), dim=-1)
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def new_token_share(grown: nn.Module, base: Shape, task: Task, n: int) -> float:
+    """The mean probability that a grown model gives to tokens the base's vocabulary did not have."""
+    if not isinstance(task, LanguageTask) or not isinstance(base, ModelShape):
+        return 0.0
+    with inference(grown):
+        p = F.softmax(grown(_inputs(task, 0, n)).double(), dim=-1)
+    return float(p[..., base.vocab_size :].sum(-1).mean())
 
 
 def mean_square_change(base: nn.Module, grown: nn.Module, x: Tensor) -> float:

@@ -148,7 +148,7 @@ def axis_maps(base: Shape, target: Shape, name: str, arguments: Arguments) -> di
         assert isinstance(base, MLPShape)
         assert isinstance(target, MLPShape)
         return {"width": rule(base.width, target.width)}
-    stream = _stream_rule(base, name, rule)
+    stream = _stream_rule(base.norm, name, rule, tied=target.tied)
     kv_heads = rule(base.n_kv_heads, target.n_kv_heads)
     group = rule(base.n_heads // base.n_kv_heads, target.n_heads // target.n_kv_heads)
     return {
@@ -179,19 +179,20 @@ WIDENING: dict[str, Callable[[np.random.Generator, Arguments], AxisRule]] = {
     "scratch": lambda rng, told: zero_pad,
     "structured_non_clone": lambda rng, told: lambda n, size: orthogonal_mixture(n, size, rng, told.share),
 }
+LOCKING = ("tile", "asymmetric_reset", "block_diagonal")  # copies are alike, but for moments
 READS_FIRST = (
     "zero_copy",
     "random_copy",
 )  # of new copies, which the rest of the operator is about
 
 
-def _stream_rule(base: ModelShape, name: str, rule: AxisRule) -> AxisRule:
+def _stream_rule(norm: str, name: str, rule: AxisRule, *, tied: bool) -> AxisRule:
     """How the residual stream widens: norms weigh its coordinates, and a tied table cannot weigh copies at all."""
     if name == "zero_pad":
-        return mean_pad if base.norm == "layernorm" else zero_pad
+        return mean_pad if norm == "layernorm" else zero_pad
     if operator(name).preserves == "none":
-        return (lambda n, size: tile(n, size)) if base.tied and name in READS_FIRST else rule
-    return _whole_copies(name, tile if base.tied or name == "net2net" else rule)
+        return (lambda n, size: tile(n, size)) if tied and name in READS_FIRST else rule
+    return _whole_copies(name, tile if tied or name == "net2net" else rule)
 
 
 def _whole_copies(name: str, rule: AxisRule) -> AxisRule:

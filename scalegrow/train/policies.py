@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from scalegrow.errors import InputError
 from scalegrow.growth import operator
+from scalegrow.train.operators import Plan, n_blocks
 
 CHOICES = {
     "moments": ("auto", "carry", "raw", "asymmetric", "reset"),
@@ -38,13 +39,18 @@ class Policies:
             if chosen not in CHOICES[each.name]:
                 raise InputError(f"{each.name} {chosen!r} is no policy: choose {', '.join(CHOICES[each.name])}.")
 
-    def resolved(self, operator_name: str) -> "Policies":
-        """Without auto: moments are carried where the function is kept, else reset; the counter goes with them."""
-        usual = "carry" if operator(operator_name).preserves != "none" else "reset"
-        if operator_name == "asymmetric_reset":
+    def resolved(self, plan: Plan) -> "Policies":
+        """Without auto: moments are carried where the function is about kept, else reset; the counter follows.
+
+        asymmetric_reset is asymmetric. Raises InputError where scratch should keep moments.
+        """
+        deeper = n_blocks(plan.target) > n_blocks(plan.base)
+        used = (plan.operator, plan.depth_operator) if deeper else (plan.operator,)
+        usual = "reset" if any(operator(name).preserves == "none" for name in used) else "carry"
+        if usual == "carry" and plan.operator == "asymmetric_reset":
             usual = "asymmetric"
         moments = usual if self.moments == "auto" else self.moments
-        if operator_name == "scratch" and moments != "reset":
+        if plan.operator == "scratch" and moments != "reset":
             raise InputError("scratch inherits nothing, so it has no moments to keep: leave --moments out.")
         counter = ("zero" if moments == "reset" else "keep") if self.counter == "auto" else self.counter
         return replace(self, moments=moments, counter=counter)

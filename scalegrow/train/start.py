@@ -17,6 +17,8 @@ def started_config(checkpoint: Path, budgets: tuple[str, ...], settings: dict[st
     Its model, parametrisation and data are the base's, grown; schedule, data position and rates follow its
     policies, and other data begin at their first item. Raises InputError where it was not made by growing.
     """
+    if frozen := [name for name in settings if name.startswith(("model.shape.", "start."))]:
+        raise InputError(f"{frozen[0]} was decided when the state was grown: leave it out beside --start.")
     facts = read_facts(checkpoint)
     lineage = facts.get("lineage")
     if not isinstance(lineage, dict):

@@ -142,6 +142,8 @@ def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]
 
 def read_facts(checkpoint: Path) -> dict[str, Any]:
     """state.json of a checkpoint. Raises InputError where there is none or it is of another format."""
+    if not (checkpoint / STATE).exists() and (within := checkpoints(checkpoint)):
+        raise InputError(f"{checkpoint} holds checkpoints: give one of them, such as {within[-1]}.")
     try:
         facts = json.loads((checkpoint / STATE).read_text())
     except (OSError, ValueError):
