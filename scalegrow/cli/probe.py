@@ -166,9 +166,7 @@ def _warn_of_warmup(found: "Ranking", regime: "Regime") -> None:
     start = found.config.start
     warmup = warmup_steps(found.config)
     if start and start.schedule != "continue" and regime.lag <= warmup:
-        note(
-            f"note: all {regime.lag} steps lie in the warm-up of {warmup}, and orders turn later: probe longer too."
-        )
+        note(f"note: all {regime.lag} steps lie in the warm-up of {warmup}, and orders turn later: probe longer.")
 
 
 def _unit(found: "Ranking") -> str:
