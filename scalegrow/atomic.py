@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there: made beside their place, forced to disk, renamed."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,9 +22,14 @@ def new_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder TARGET.partial to fill; it takes the target's name at the end, and is gone after an error."""
+    """A folder beside `target` to fill; it takes the target's name at the end, and is gone after an error.
+
+    Every process fills one of its own; what killed ones left behind is removed.
+    """
     partial = partial_of(target)
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+        if leftover == partial or not _lives(leftover.name.split(".")[-2]):
+            shutil.rmtree(leftover, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -37,7 +43,20 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 def partial_of(target: Path) -> Path:
     """Where a folder is made before it takes its name."""
-    return target.with_name(f"{target.name}.partial")
+    return target.with_name(f"{target.name}.{os.getpid()}.partial")
+
+
+def _lives(process: str) -> bool:
+    """Whether a process of this number runs here; of what is no number one cannot know."""
+    if not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sync(path: Path) -> None:

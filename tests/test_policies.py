@@ -3,6 +3,7 @@
 Trajectories in float64: a state grown by the rules trains as its base, step for step, and each rule is needed.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from scalegrow.train.optim import SINCE, YOUNG, AdamW, clip, make_adamw, relativ
 from scalegrow.train.policies import Policies
 from scalegrow.train.run import train
 from scalegrow.train.start import started_config
-from scalegrow.train.state import read_facts, read_tensors
+from scalegrow.train.state import TrainState, load_start, read_facts, read_tensors
+from scalegrow.train.task import task_for
 
 WIDE = widened_shape(TINY, 2)
 ADAM = Optimiser(lr=0.01, eps=1e-3, weight_decay=0.1, clip=0.0)
@@ -50,7 +52,14 @@ def optimiser_of(model: nn.Module, config: RunConfig) -> AdamW:
 
 
 def started(**changes: Any) -> Start:
-    plain = {"checkpoint": "", "sha256": "", "optimiser_step": 0, "operator": "tile", "base": ""}
+    plain = {
+        "checkpoint": "",
+        "sha256": "",
+        "moments_sha256": "",
+        "optimiser_step": 0,
+        "operator": "tile",
+        "base": "",
+    }
     numbers = dict.fromkeys(("base_params", "base_tokens"), 1.0)
     factors = ("growth_factor", "growth_factor_non_embedding", "growth_factor_width")
     return Start(**{**plain, **numbers, **dict.fromkeys(factors, 2.0), **changes})
@@ -370,3 +379,70 @@ def test_growing_twice_at_once_keeps_what_the_first_growth_kept(base: Path, tmp_
     assert (lineage["parent"]["items"], lineage["parent"]["tokens"]) == (32 * 4, 32 * 96)
     name = f"{YOUNG}.model.layers.0.mlp.down_proj.weight"
     assert torch.equal(moments_of(twice)[name], moments_of(once)[name].repeat(2, 2))
+
+
+def test_a_state_grown_twice_at_once_carries_its_rates(tmp_path: Path) -> None:
+    """By two and by two is by four: rates, like everything else, in the standard parametrisation."""
+    config = tiny_config(parametrisation=Parametrisation("standard"))
+    train(config, tmp_path / "base")
+    base = tmp_path / "base" / "trunk" / "checkpoints" / "step_00000032"
+    four = widened_shape(TINY, 4)
+    kept = Policies(rates="carried")
+    grow_checkpoint(base, tmp_path / "a", plan(TINY, WIDE, "tile"), kept, tmp_path, measured=False)
+    halfway = tmp_path / "a" / "step_00000000"
+    twice = grow_checkpoint(halfway, tmp_path / "b", plan(WIDE, four, "tile"), kept, tmp_path, measured=False)
+    once = grow_checkpoint(base, tmp_path / "c", plan(TINY, four, "tile"), kept, tmp_path, measured=False)
+    assert twice["rates"] == once["rates"]
+    assert {name: twice["parent"][name] for name in ("run", "tokens", "items", "flops")} == {
+        name: once["parent"][name] for name in ("run", "tokens", "items", "flops")
+    }
+
+
+def test_runs_that_differ_in_moments_are_different_runs(base: Path, tmp_path: Path) -> None:
+    digests = set()
+    for moments in ("carry", "raw", "asymmetric"):
+        out = tmp_path / moments
+        grow_checkpoint(base, out, plan(TINY, WIDE, "tile"), Policies(moments), tmp_path, measured=False)
+        digests.add(started_config(out / "step_00000000", ("960 tokens",), {}).digest())
+    assert len(digests) == 3
+
+
+def test_a_start_knows_when_its_young_entries_were_born(base: Path, tmp_path: Path) -> None:
+    """Loaded from disk: counter 32, born at 32, so that their first step is their first."""
+    growth = plan(TINY, WIDE, "asymmetric_reset")
+    grow_checkpoint(base, tmp_path / "grown", growth, Policies(), tmp_path, measured=False)
+    config = started_config(tmp_path / "grown" / "step_00000000", ("960 tokens",), {"batch": 4})
+    task = task_for(config, tmp_path)
+    model = task.build("cpu")
+    state = TrainState(model, make_adamw(model, task.parameters(), config), model)
+    assert config.start
+    load_start(state, config.start)
+    slots = [each for each in state.optimiser.state.values() if YOUNG in each]
+    assert slots
+    assert all(float(each[SINCE]) == float(each["step"]) == 32 for each in slots)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("rates", 0, "lr"), -1.0),
+        (("parent", "tokens"), -(10**9)),
+        (("g_params",), 0.0),
+        (("operator",), "nope"),
+        (("policies",), []),
+        (("parent",), None),
+        (("rates",), None),
+    ],
+)
+def test_a_damaged_lineage_is_one_line(base: Path, tmp_path: Path, where: tuple[Any, ...], value: object) -> None:
+    kept = Policies(rates="carried")
+    grow_checkpoint(base, tmp_path, plan(TINY, WIDE, "tile"), kept, tmp_path, measured=False)
+    state = tmp_path / "step_00000000" / "state.json"
+    facts = json.loads(state.read_text())
+    inner = facts["lineage"]
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    state.write_text(json.dumps(facts))
+    with pytest.raises(InputError):
+        started_config(tmp_path / "step_00000000", ("960 tokens",), {})

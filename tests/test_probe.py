@@ -1,6 +1,7 @@
 """Probing warm starts: what is measured, on matrices of known answer; and the ranking, on a short run."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ from scalegrow.train.measures import (
     escape,
     neurons,
     projector,
+    token_kl,
 )
 from scalegrow.train.operators import plan
 from scalegrow.train.probe import Regime, probe
@@ -360,7 +362,7 @@ def test_the_command_prints_everything_as_json(base: Path, tmp_path: Path) -> No
         (("--width", "1.5", "--operators", "tile,split"), "no candidate can be probed"),
         (("--width", "2", "--operators", "scratch:moments=carry"), "scratch inherits nothing"),
         (("--width", "2", "--lag", "0"), "give 2 to a million"),
-        (("--width", "2", "--sequences", "1"), "too few"),
+        (("--width", "2", "--sequences", "1"), "give 2 to a million"),
         (("--width", "2", "--regime", "random"), "choose deterministic or stochastic"),
         (("--width", "2", "--seeds", "3"), "leave the seeds out"),
         (("--width", "2", "--regime", "stochastic", "--seeds", "1"), "takes 2 or more"),
@@ -380,3 +382,19 @@ def test_bad_input_is_one_line(
     assert message in told[-1]
     assert told[-1].startswith("scalegrow: ")
     assert len(told) == 1 or all("refused" in line for line in told[:-1])
+
+
+def test_the_kl_is_of_the_base_against_the_grown_one() -> None:
+    """KL(p || q) of two fixed distributions, by hand; new tokens take from q and count."""
+    p, q = torch.tensor([0.7, 0.3]), torch.tensor([0.25, 0.5, 0.25])
+    tokens = torch.zeros(1, 1, dtype=torch.int64)
+    models = [lambda x, each=each: each.log().expand(1, 1, -1) for each in (p, q)]
+    wanted = 0.7 * math.log(0.7 / 0.25) + 0.3 * math.log(0.3 / 0.5)
+    assert token_kl(*models, tokens) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_deterministic_probe_has_no_dropout() -> None:
+    config = tiny_config()
+    noisy = replace(config, model=replace(config.model, dropout=0.2))
+    assert Regime().settings(noisy, 0)["model.dropout"] == 0
+    assert "model.dropout" not in Regime("stochastic", seeds=2).settings(noisy, 0)

@@ -127,3 +127,22 @@ def test_what_is_locked_stays_together_and_what_is_not_comes_apart() -> None:
     tied = apart(BASE, "split", 5)
     assert tied["d_model"] < 1e-14
     assert tied["d_ff"] > 1e-4
+
+
+def test_twin_key_value_heads_need_twin_queries() -> None:
+    """Two key-value heads that are equal are no twins while the queries that read them differ."""
+    weights = weights_of(model_of(config_of(BASE)))
+    for name in ("k_proj", "v_proj"):
+        tensor = weights[f"model.layers.0.self_attn.{name}.weight"]
+        tensor[4:] = tensor[:4]
+    assert locked(weights, {}, decoder_parameters(BASE)) == {}
+    for name in ("q_proj", "o_proj"):
+        tensor = weights[f"model.layers.0.self_attn.{name}.weight"]
+        if name == "q_proj":
+            tensor[8:] = tensor[:8]
+        else:
+            tensor[:, 8:] = tensor[:, :8]
+    assert locked(weights, {}, decoder_parameters(BASE)) == {
+        "heads": pytest.approx(0.5),
+        "kv_heads": pytest.approx(0.5),
+    }

@@ -14,7 +14,7 @@ from scalegrow.shape import MLPShape, ModelShape, Shape, shape_for
 from scalegrow.units import format_count
 
 ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
-LARGEST_RATIO = 1e4
+LARGEST_RATIO, LARGEST_SIZE, MOST_LAYERS = 1e4, 10**7, 10**4
 NEEDS_TORCH = "growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
 
 
@@ -42,7 +42,12 @@ class Target:
                 raise InputError(f"{name} {ratio:g} is out of range: give a ratio above 1, such as 2.")
         if self.factor is not None and self.factor <= 1:
             raise InputError(f"a growth factor of {self.factor:g} does not grow: give more than 1, such as 2.")
-        return self._sized(self._scaled(base, by_count or on_ladder))
+        if self.layers is not None and self.layers > MOST_LAYERS:
+            raise InputError(f"--layers {self.layers:.3g} is out of range: give at most {MOST_LAYERS:,}.")
+        shape = self._sized(self._scaled(base, by_count or on_ladder))
+        if shape == base:
+            raise InputError("the target is the base: ask for more of something.")
+        return shape
 
     def _untied(self, base: Shape) -> Shape:
         if not self.untie:
@@ -69,6 +74,8 @@ class Target:
             if "=" not in text:
                 raise InputError(f"--to {text} is not understood: write NAME=VALUE, such as d_ff=512.")
             name, value = parse_setting(text)
+            if isinstance(value, int) and value > LARGEST_SIZE:
+                raise InputError(f"--to {name}: {value:.3g} is out of range: give at most {LARGEST_SIZE:,}.")
             if name not in known:
                 raise InputError(f"--to {name}: a shape has no such size: choose {', '.join(known)}.")
             shape = replace(shape, **{name: value})

@@ -192,19 +192,24 @@ class Rate:
     weight_decay: float
     eps: float
 
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "eps"):
+            _require(0 < getattr(self, name) < math.inf, f"rate.{name}", getattr(self, name), "a factor above 0")
+
 
 @dataclass(frozen=True)
 class Start:
     """A grown checkpoint that a run starts from, and what the run table says of it.
 
-    sha256 is that of its weights, whatever the folder is called; optimiser_step is Adam's counter, 0 where the
-    moments were reset. base is the run that the base came from. schedule says where the learning rate begins
-    (restart, rewarm, continue), first_item how many of the data the base has seen and this run skips; rates, where
-    there are any, stand instead of the parametrisation's.
+    sha256 and moments_sha256 are of its weights and moments, whatever the folder is called. optimiser_step is
+    Adam's counter, 0 where the moments were reset. base is the run that the base came from. schedule says
+    where the learning rate begins (restart, rewarm, continue), first_item how many of the data the base has
+    seen and this run skips; rates, where there are any, stand instead of the parametrisation's.
     """
 
     checkpoint: str
     sha256: str
+    moments_sha256: str
     optimiser_step: int
     operator: str
     base: str
@@ -216,6 +221,14 @@ class Start:
     schedule: Literal["restart", "rewarm", "continue"] = "restart"
     first_item: int = 0
     rates: tuple[Rate, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("optimiser_step", "base_tokens", "first_item"):
+            _require(0 <= getattr(self, name) < 2**63, f"start.{name}", getattr(self, name), "0 or above")
+        for name in ("base_params", "growth_factor", "growth_factor_non_embedding", "growth_factor_width"):
+            _require(0 < getattr(self, name) < math.inf, f"start.{name}", getattr(self, name), "a number above 0")
+        names = [rate.parameter for rate in self.rates]
+        _require(len({*names}) == len(names), "start.rates", names, "each parameter once")
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,21 @@ from scalegrow.train.operators import Plan
 from scalegrow.train.optim import YOUNG
 from scalegrow.train.policies import Policies
 from scalegrow.train.restore import load_model
-from scalegrow.train.state import MODEL, MOMENTS, OPTIMISER, read_facts, read_tensors, step_name, write_checkpoint
+from scalegrow.train.start import start_of
+from scalegrow.train.state import (
+    GROWN,
+    MOMENTS,
+    OPTIMISER,
+    read_facts,
+    read_tensors,
+    read_weights,
+    step_name,
+    write_checkpoint,
+)
 from scalegrow.train.symmetry import locked
 from scalegrow.train.task import task_for
 
 HELDOUT_ITEMS = 32
-GROWN = "grown"  # the stage of a state that was grown and not trained yet
 Tensors = dict[str, torch.Tensor]
 
 
@@ -37,12 +46,12 @@ def grow_checkpoint(
     left out unless measured. Raises InputError.
     """
     facts = read_facts(checkpoint)
-    base = RunConfig.from_dict(facts["config"])
+    base = config_of(facts)
     target = out / step_name(0)
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out.")
     policies = policies.resolved(plan)
-    weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
+    weights = read_weights(checkpoint, facts, parameters_of(plan.base))
     plan = learned(plan, weights, base, cache)
     growing = grower(base, plan)
     grown = contiguous({name: growing.weight(name, weights.__getitem__) for name in growing.new})
@@ -50,6 +59,8 @@ def grow_checkpoint(
     if policies.moments != "reset":
         stored = read_tensors(checkpoint / OPTIMISER, facts["sha256"][OPTIMISER])
         carried = grow_moments_of(growing, stored, policies, untrained=facts["stage"] == GROWN)
+    if not all(tensor.isfinite().all() for tensor in grown.values()):
+        raise InputError("the grown weights are not all numbers: lower --noise, or restore the base.")
     lineage = _lineage(facts, base, growing, policies)
     if measured:
         models = load_model(weights, base), load_model(grown, target_config(base, plan))
@@ -118,10 +129,16 @@ def _state(
     }
 
 
+def config_of(facts: dict[str, Any]) -> RunConfig:
+    """A checkpoint's config; of a state that was grown and not trained yet with the rates it carries, if any."""
+    config = RunConfig.from_dict(facts["config"])
+    if facts["stage"] != GROWN:
+        return config
+    return replace(config, start=start_of(facts))
+
+
 def adam_counter(facts: dict[str, Any], config: RunConfig) -> int:
     """How many steps Adam has counted at a checkpoint: the run's, and those carried from before it."""
-    if facts["stage"] == GROWN:
-        return int(facts["optimiser_step"])
     return facts["step"] + (config.start.optimiser_step if config.start else 0)
 
 

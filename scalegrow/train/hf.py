@@ -199,6 +199,8 @@ def parent_hashes(base: HFBase) -> dict[str, str]:
 
 def require_room(out: Path, written: Shards) -> None:
     """Raise InputError where `out` is there already or the disk cannot hold it."""
+    if not out.name or "\0" in str(out):
+        raise InputError(f"{str(out)!r} is no name for a new folder: give another.")
     if out.exists():
         raise InputError(f"{out} is there already: choose another place.")
     parent = next(each for each in (out.absolute().parent, *out.absolute().parents) if each.exists())

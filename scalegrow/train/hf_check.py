@@ -24,6 +24,9 @@ def has_transformers() -> bool:
     return find_spec("transformers") is not None
 
 
+MOST_TOKENS = 10**6
+
+
 @dataclass(frozen=True)
 class Text:
     """The first tokens of a text, to compare base and grown on. Raises InputError without transformers."""
@@ -32,8 +35,8 @@ class Text:
     n_tokens: int = 512
 
     def __post_init__(self) -> None:
-        if self.n_tokens < 2:
-            raise InputError(f"text tokens {self.n_tokens}: give a whole number from 2, such as 512.")
+        if not 2 <= self.n_tokens <= MOST_TOKENS:
+            raise InputError(f"text tokens {self.n_tokens}: give 2 to {MOST_TOKENS:,}, such as 512.")
         if not has_transformers():
             raise InputError(f"the text of --text is measured with the model itself: {NEEDED}")
 
@@ -85,7 +88,7 @@ def check_structure(written: Shards) -> bool:
 
 
 def zero_step_kl(base: Path, grown: Path, tokens: Tensor) -> float:
-    """Mean token KL(p_base || p_grown), nats, over the base's vocabulary; the models are loaded one by one."""
+    """Mean token KL(p_base || p_grown), nats; the models are loaded one by one."""
     p = log_probabilities(base, tokens)
     q = log_probabilities(grown, tokens, p.shape[-1])
     return float((p.exp() * (p - q)).sum(-1).mean())
@@ -106,7 +109,7 @@ def log_probabilities(folder: Path, tokens: Tensor, vocab: int | None = None) ->
             )
     model = model.to(torch.promote_types(model.dtype, torch.float32)).eval()
     with torch.no_grad():
-        return model(tokens, use_cache=False).logits[0, :, :vocab].double().log_softmax(-1)
+        return model(tokens, use_cache=False).logits[0].double().log_softmax(-1)[:, :vocab]
 
 
 def reason_of(error: Exception) -> str:

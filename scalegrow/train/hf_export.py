@@ -27,7 +27,7 @@ from scalegrow.train.hf_config import CONFIG, SIZES
 from scalegrow.train.hf_files import laid_out, write_shards
 from scalegrow.train.model import QK_NORM_EPS
 from scalegrow.train.mup import multipliers
-from scalegrow.train.state import MODEL, read_facts, read_tensors
+from scalegrow.train.state import read_facts, read_weights
 
 Format = Literal["llama", "qwen3", "granite"]
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "granite": "GraniteForCausalLM"}
@@ -44,7 +44,7 @@ def export_checkpoint(checkpoint: Path, out: Path, asked: str = "auto") -> dict[
     if not isinstance(config.model, Decoder):
         raise InputError(f"{checkpoint} holds a dense network: transformers has no such model.")
     kind = chosen_format(config, asked)
-    weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
+    weights = read_weights(checkpoint, facts, decoder_parameters(config.model.shape))
     factors = dict.fromkeys(weights, 1.0) if kind == "granite" else fold(config, kind, list(weights))
     scratch = partial_of(out)
     written = laid_out(scratch, {name: ("F32", tuple(tensor.shape)) for name, tensor in weights.items()})

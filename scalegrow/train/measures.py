@@ -53,11 +53,11 @@ def distance(base: nn.Module, grown: nn.Module, task: Task, n: int, device: str 
 def token_kl(base: nn.Module, grown: nn.Module, tokens: Tensor) -> float:
     """Mean KL(p_base || p_grown) of the next token over all positions of tokens [B, T], nats.
 
-    Over the base's vocabulary where the grown one's is padded.
+    A padded vocabulary's new tokens take probability from the old ones, and that counts.
     """
     with torch.no_grad():
         log_p = F.log_softmax(base(tokens).double(), dim=-1)
-        log_q = F.log_softmax(grown(tokens)[..., : log_p.shape[-1]].double(), dim=-1)
+        log_q = F.log_softmax(grown(tokens).double(), dim=-1)[..., : log_p.shape[-1]]
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
 
 

@@ -7,6 +7,7 @@ Sources: Yang et al. 2022 (arXiv 2203.03466), table 8; epsilon as in Everett et 
 import math
 from dataclasses import dataclass
 
+from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.shape import FF_RATIO
 from scalegrow.train.axes import AxisName, Parameter, block_of
@@ -72,7 +73,9 @@ def scales(name: str, spec: Parameter, config: RunConfig) -> Scales:
     """AdamW's settings of a parameter: its parametrisation's, or those that a grown state carried along."""
     if config.start and config.start.rates:
         tail = in_every_layer(name)
-        rate = next(each for each in config.start.rates if each.parameter == tail)
+        rate = next((each for each in config.start.rates if each.parameter == tail), None)
+        if rate is None:
+            raise InputError(f"the grown state carries no rate for {tail}: grow it again.")
         return Scales(rate.lr, rate.weight_decay, rate.eps)
     return parametrised(spec, config)
 

@@ -30,6 +30,7 @@ from scalegrow.train.maps import (
 
 AxisRule = Callable[[int, int], AxisMap]
 
+LARGEST_NOISE = 1e6
 INSERTED_ZERO, INSERTED_IDENTITY = "zero", "identity"
 
 
@@ -66,8 +67,12 @@ class Arguments:
     def __post_init__(self) -> None:
         if not 0 <= self.shrink <= 1:
             raise InputError(f"shrink = {self.shrink!r}: give a factor from 0 to 1, such as 0.4.")
-        if self.noise is not None and not 0 <= self.noise < math.inf:
-            raise InputError(f"noise = {self.noise!r}: give a relative std from 0, such as 1.")
+        if self.noise is not None and not 0 <= self.noise <= LARGEST_NOISE:
+            raise InputError(
+                f"noise = {self.noise!r}: give a relative std from 0 to {LARGEST_NOISE:g}, such as 1."
+            )
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed = {self.seed}: give a whole number from 0 to 2^63 - 1.")
         if not 0 <= self.share <= 1:
             raise InputError(f"share = {self.share!r}: give a share from 0 to 1, such as 0.25.")
         if not 1 <= self.learn_steps <= 10**6:
@@ -245,7 +250,7 @@ def _middle(n: int, size: int) -> tuple[int, ...]:
 
 
 KEPT = {
-    ModelShape: ("positions", "norm", "mlp", "biases", "qk_norm", "gate"),
+    ModelShape: ("positions", "norm", "mlp", "biases", "qk_norm", "gate", "context"),
     MLPShape: ("n_inputs", "n_outputs", "biases"),
 }
 SIZES = {
@@ -274,8 +279,6 @@ def _require_growable_decoder(base: ModelShape, target: ModelShape) -> None:
         raise InputError("the base's head is a table of its own, and growing cannot tie it: leave it untied.")
     if base.qk_norm and base.head_dim != target.head_dim:
         raise InputError("head_dim cannot grow under QK-norm: grow the number of heads instead.")
-    if base.positions == "learned" and base.context != target.context:
-        raise InputError("learned positions do not grow: keep the context.")
     before, after = base.n_heads // base.n_kv_heads, target.n_heads // target.n_kv_heads
     if after < before:
         raise InputError(

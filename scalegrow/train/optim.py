@@ -89,8 +89,9 @@ def make_adamw(model: nn.Module, specs: dict[str, Parameter], config: RunConfig)
 def clip(optimiser: torch.optim.AdamW, chosen: Optimiser) -> Tensor:
     """Scale all gradients so that their norm is at most chosen.clip; the norm before.
 
-    growth_invariant: sqrt(sum over tensors of k_out / k_in ||g||^2). Copying makes k_in k_out entries of g / k_out
-    out of each, so this sum stays as it was, and a grown state is clipped as its base would be.
+    growth_invariant: sqrt(sum over tensors of a^2 k_out / k_in ||g||^2), a the tensor's own factor. Copying makes
+    k_in k_out entries of g / (a k_out) out of each, so this sum stays as it was, and a grown state is clipped as
+    its base would be.
     """
     groups = [
         (group["weight"], [parameter.grad for parameter in group["params"] if parameter.grad is not None])

@@ -32,7 +32,7 @@ from scalegrow.train.optim import relative_rate
 from scalegrow.train.ranking import Continuation, Probed, Ranking, Refused, ranked
 from scalegrow.train.restore import load_model
 from scalegrow.train.start import started_config
-from scalegrow.train.state import MODEL, TrainState, load_start, read_facts, read_tensors, step_name, tensors_of
+from scalegrow.train.state import TrainState, load_start, read_facts, read_weights, step_name, tensors_of
 from scalegrow.train.symmetry import locked
 from scalegrow.train.task import Task, task_for
 
@@ -63,8 +63,8 @@ class Regime:
             raise InputError("a deterministic probe is one run: leave the seeds out, or choose stochastic.")
         if self.kind == "stochastic" and not 2 <= self.seeds <= 1000:
             raise InputError(f"{self.seeds} seeds give no standard error: a stochastic probe takes 2 or more.")
-        if self.sequences is not None and self.sequences < 2:
-            raise InputError(f"{self.sequences} held-out sequences are too few: give 2 or more.")
+        if self.sequences is not None and not 2 <= self.sequences <= 10**6:
+            raise InputError(f"{self.sequences} held-out sequences: give 2 to a million.")
 
     @property
     def steps(self) -> list[int]:
@@ -95,7 +95,7 @@ class Bench:
     @cached_property
     def weights(self) -> dict[str, Tensor]:
         """The base's."""
-        return read_tensors(self.checkpoint / MODEL, read_facts(self.checkpoint)["sha256"][MODEL])
+        return read_weights(self.checkpoint, read_facts(self.checkpoint), parameters_of(self.config.model.shape))
 
     @cached_property
     def model(self) -> nn.Module:

@@ -7,6 +7,7 @@ its place and renamed, so that a folder of that name is always whole.
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,19 @@ from torch import Tensor, nn
 from scalegrow.atomic import new_folder
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig, Start
+from scalegrow.train.axes import Parameter
 from scalegrow.train.distributed import Ranks, fill, whole
 from scalegrow.train.hashes import file_hash
 from scalegrow.train.optim import SINCE, YOUNG
 
 FORMAT = 1
+GROWN = "grown"  # the stage of a state that was grown and not trained yet
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STEP = re.compile(r"step_\d{8,}")
 FACTS: dict[str, type | tuple[type, ...]] = {
     "step": int,
+    "tokens": int,
     "loss_sum": (int, float),
     "loss_count": int,
     "seconds": (int, float),
@@ -104,6 +108,8 @@ def load_start(state: TrainState, start: Start) -> None:
     facts = read_facts(Path(start.checkpoint))
     if facts["sha256"][MODEL] != start.sha256:
         raise InputError(f"{start.checkpoint} holds other weights than this run began with: restore them.")
+    if facts["sha256"][OPTIMISER] != start.moments_sha256:
+        raise InputError(f"{start.checkpoint} holds other moments than this run began with: restore them.")
     _fill(state, Path(start.checkpoint), facts["sha256"], start.optimiser_step, 0)
 
 
@@ -116,6 +122,9 @@ def _fill(state: TrainState, checkpoint: Path, sha256: dict[str, str], since: in
             raise InputError(f"{checkpoint} does not fit this model: {name} is missing or has another shape.")
         fill(parameter, weights[name])
         if f"{MOMENTS[0]}.{name}" in moments:
+            stored = [moments.get(f"{slot}.{name}") for slot in (*MOMENTS, YOUNG)]
+            if stored[1] is None or any(each is not None and each.shape != parameter.shape for each in stored):
+                raise InputError(f"{checkpoint}: the moments of {name} do not fit it: restore them.")
             slots = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
             for moment, slot in slots.items():
                 fill(slot, moments[f"{moment}.{name}"])
@@ -140,17 +149,29 @@ def tensors_of(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Tensor]]
     return weights, moments
 
 
+def read_weights(checkpoint: Path, facts: dict[str, Any], specs: Mapping[str, Parameter]) -> dict[str, Tensor]:
+    """A checkpoint's weights. Raises InputError where they are not those of its config."""
+    weights = read_tensors(checkpoint / MODEL, facts["sha256"][MODEL])
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wanted = {name: spec.shape for name, spec in specs.items()}
+    if wrong := sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name)):
+        raise InputError(f"{checkpoint} does not fit its own config ({wrong[0]}): restore it.")
+    return weights
+
+
 def read_facts(checkpoint: Path) -> dict[str, Any]:
     """state.json of a checkpoint. Raises InputError where there is none or it is of another format."""
     if not (checkpoint / STATE).exists() and (within := checkpoints(checkpoint)):
         raise InputError(f"{checkpoint} holds checkpoints: give one of them, such as {within[-1]}.")
     try:
         facts = json.loads((checkpoint / STATE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{checkpoint} is no checkpoint: it has no readable {STATE}.") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(f"{checkpoint} has another checkpoint format: this scalegrow reads {FORMAT}.")
     wrong = [key for key, kind in FACTS.items() if not isinstance(facts.get(key), kind)]
+    if not wrong and not {MODEL, OPTIMISER} <= facts["sha256"].keys():
+        wrong = ["sha256"]
     if wrong or not STEP.fullmatch(checkpoint.name) or facts["step"] != int(checkpoint.name[5:]):
         raise InputError(f"{checkpoint}/{STATE} was damaged ({(wrong or ['step'])[0]}): remove this checkpoint.")
     return facts
