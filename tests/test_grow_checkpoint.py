@@ -159,6 +159,7 @@ def test_a_grown_checkpoint_trains_on(base: Path, tmp_path: Path) -> None:
     assert (row["operator"], row["base_params"], row["base_tokens"]) == ("tile_noise", TINY.n_params, 32 * 96)
     assert row["growth_factor"] == pytest.approx(WIDE.n_params / TINY.n_params)
     assert row["base"] == tiny_config().digest()
+    assert (config.start.moments, config.start.depth_operator) == ("carry", "zero_insert")
     first = records_of(tmp_path / "whole", "trunk")[0]["loss"]
     last = [record["loss"] for record in records_of(base.parents[2], "trunk") if "loss" in record][-1]
     assert first == pytest.approx(last, rel=0.15), "it goes on from the base's loss, not from the first weights'"

@@ -33,6 +33,9 @@ VARIED = (
     *("data.source", "data.tokenizer", "data.column", "data.revision"),  # these are in `data`
     *(f"model.shape.{size}" for size in ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")),
     *("model.shape.width", "model.shape.vocab_size", "evaluation.sequences", "evaluation.times"),
+    *(f"start.{fact}" for fact in ("checkpoint", "sha256", "moments_sha256", "first_item", "optimiser_step")),
+    *(f"start.{fact}" for fact in ("operator", "base", "base_params", "base_tokens", "growth_factor")),
+    *("start.growth_factor_non_embedding", "start.growth_factor_width"),
 )
 LARGEST = 1e18  # parameters
 ALWAYS = {"gamma": "init.gamma", "lr": "optimiser.lr", "data_seed": "data.seed"}

@@ -218,6 +218,8 @@ class Start:
     growth_factor: float
     growth_factor_non_embedding: float
     growth_factor_width: float
+    depth_operator: str = ""
+    moments: str = ""
     schedule: Literal["restart", "rewarm", "continue"] = "restart"
     first_item: int = 0
     rates: tuple[Rate, ...] = ()

@@ -49,6 +49,8 @@ def start_of(facts: dict[str, Any], checkpoint: str = "") -> Start:
             "moments_sha256": facts["sha256"][OPTIMISER],
             "optimiser_step": facts["optimiser_step"],
             "operator": operator(lineage["operator"]).name,
+            "depth_operator": lineage["depth_operator"],
+            "moments": follows["moments"],
             "base": parent["run"],
             "base_params": float(parent["n_params"]),
             "base_tokens": float(parent["tokens"]),
