@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from scalegrow.train.hf_export import export_checkpoint
 from scalegrow.train.init import initialise
 from scalegrow.train.model import Transformer
 from scalegrow.train.mup import multipliers
-from scalegrow.train.operators import plan
+from scalegrow.train.operators import Arguments, plan
 from scalegrow.train.state import write_checkpoint
 
 transformers = pytest.importorskip("transformers")
@@ -704,3 +705,16 @@ def test_the_export_command(command: Command, tmp_path: Path) -> None:
     code, _, err = command("export", checkpoint, tmp_path / "out")
     assert code == 2
     assert "is there already" in err
+
+
+def test_blocks_of_a_tensor_draw_different_numbers(
+    bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing left of the base every block is noise alone, and no two blocks are the same noise."""
+    base = open_base(bases["llama"])
+    shape = base.config.shape
+    monkeypatch.setattr(hf, "BLOCK", 512)
+    growth = hf.HFGrowth(base, plan(shape, widened_shape(shape, 2), "szp", arguments=Arguments(shrink=0.0)))
+    blocks = [block[:2] for block in growth.blocks("model.layers.0.mlp.up_proj.weight")]
+    assert len(blocks) > 2
+    assert not any(torch.equal(one, other) for one, other in pairwise(blocks))

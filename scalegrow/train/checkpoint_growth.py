@@ -10,6 +10,7 @@ from scalegrow.errors import InputError
 from scalegrow.growth import Growth
 from scalegrow.runs.config import RunConfig
 from scalegrow.train.axes import Parameter
+from scalegrow.train.distributed import Ranks
 from scalegrow.train.grow import Grower, grower, parameters_of, target_config
 from scalegrow.train.maps import Mixture
 from scalegrow.train.measures import distance, new_token_share
@@ -18,6 +19,7 @@ from scalegrow.train.operators import Plan
 from scalegrow.train.optim import YOUNG
 from scalegrow.train.policies import Policies
 from scalegrow.train.restore import load_model
+from scalegrow.train.run import require_memory
 from scalegrow.train.start import start_of
 from scalegrow.train.state import (
     GROWN,
@@ -50,6 +52,7 @@ def grow_checkpoint(
     target = out / step_name(0)
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out.")
+    require_memory(target_config(base, plan), Ranks())
     policies = policies.resolved(plan)
     weights = read_weights(checkpoint, facts, parameters_of(plan.base))
     plan = learned(plan, weights, base, cache)
