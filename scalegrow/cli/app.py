@@ -43,6 +43,15 @@ Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.
 Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
 Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
 
+TargetFactor = Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")]
+TargetWidth = Annotated[float | None, typer.Option(help="Width of the target over the base's.")]
+TargetLayers = Annotated[int | None, typer.Option(help="Layers of the target.")]
+TargetSizes = Annotated[
+    list[str] | None,
+    typer.Option("--to", help="Any size of the target by name: d_ff=512, n_kv_heads=4, vocab_size=32000."),
+]
+Untie = Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")]
+
 
 @app.callback(invoke_without_command=True)
 def options(
@@ -245,14 +254,11 @@ def grow(
     depth_operator: Annotated[
         str | None, typer.Option(help="How layers are added; default zero_insert or stack, as the operator.")
     ] = None,
-    factor: Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")] = None,
-    width: Annotated[float | None, typer.Option(help="Width of the target over the base's.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers of the target.")] = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(help="Any size of the target by name: d_ff=512, n_kv_heads=4, vocab_size=32000."),
-    ] = None,
-    untie: Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")] = False,
+    factor: TargetFactor = None,
+    width: TargetWidth = None,
+    layers: TargetLayers = None,
+    to: TargetSizes = None,
+    untie: Untie = False,
     shrink: Annotated[float, typer.Option(help="SZP's lambda.")] = 0.4,
     noise: Annotated[
         float | None,
@@ -311,14 +317,11 @@ def probe(
     sequences: Annotated[
         int | None, typer.Option(help="Held-out sequences (samples); default a quarter of the base's.")
     ] = None,
-    factor: Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")] = None,
-    width: Annotated[float | None, typer.Option(help="Width of the target over the base's.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers of the target.")] = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(help="Any size of the target by name: d_ff=512, n_kv_heads=4, vocab_size=32000."),
-    ] = None,
-    untie: Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")] = False,
+    factor: TargetFactor = None,
+    width: TargetWidth = None,
+    layers: TargetLayers = None,
+    to: TargetSizes = None,
+    untie: Untie = False,
     schedule: Annotated[str, typer.Option(help="Learning rate: restart, rewarm or continue.")] = "restart",
     seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,

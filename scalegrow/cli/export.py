@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from scalegrow.cli.render import console, note, print_json
+from scalegrow.cli.grow_hf import note_if_unchecked
+from scalegrow.cli.render import console, print_json
 from scalegrow.errors import InputError
 
 
@@ -13,8 +14,7 @@ def run(checkpoint: Path, out: Path, asked: str, *, as_json: bool) -> None:
     except ImportError:
         raise InputError("exporting needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
     done = export_checkpoint(checkpoint, out, asked)
-    if not done["checked_with_transformers"]:
-        note("transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]'.")
+    note_if_unchecked(done)
     if as_json:
         print_json({"schema": "scalegrow-export/1", "directory": str(out), **done})
         return

@@ -14,6 +14,7 @@ from scalegrow.shape import MLPShape, ModelShape, Shape, shape_for
 from scalegrow.units import format_count
 
 ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
+FACTORS = {"g_params": "in parameters", "g_non_embedding": "without embeddings", "g_width": "in width"}
 LARGEST_RATIO, LARGEST_SIZE, MOST_LAYERS = 1e4, 10**7, 10**4
 NEEDS_TORCH = "growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
 
@@ -122,22 +123,21 @@ def run(
     if as_json:
         print_json({"schema": "scalegrow-grow/1", "checkpoint": str(out / step_name(0)), **lineage})
         return
-    shapes = (("base", base), ("target", growth.target))
+    show_growth(base, growth.target, (base.n_params, growth.target.n_params), lineage)
     page = console()
-    rows = [(name, form(shape), format_count(shape.n_params)) for name, shape in shapes]
-    page.print(table(("", "shape", "parameters"), rows))
-    factors = ", ".join(
-        f"{lineage[key]:.3g} {of}"
-        for key, of in (
-            ("g_params", "in parameters"),
-            ("g_non_embedding", "without embeddings"),
-            ("g_width", "in width"),
-        )
-    )
-    page.print(f"\ng = {factors}; {growth.operator}, layers by {growth.depth_operator}")
     page.print("; ".join(f"{name} {chosen}" for name, chosen in lineage["policies"].items()))
     page.print(f"zero-step {distance(base)} = {lineage['zero_step_kl']:.3g}")
     page.print(f"\ninto {out / step_name(0)}")
+
+
+def show_growth(base: Shape, target: Shape, counts: tuple[int, int], lineage: dict[str, Any]) -> None:
+    """Both shapes with their parameters, the three growth factors, the operators."""
+    shapes = zip(("base", "target"), (base, target), counts, strict=True)
+    page = console()
+    rows = [(name, form(shape), format_count(count)) for name, shape, count in shapes]
+    page.print(table(("", "shape", "parameters"), rows))
+    listed = ", ".join(f"{lineage[key]:.3g} {of}" for key, of in FACTORS.items())
+    page.print(f"\ng = {listed}; {lineage['operator']}, layers by {lineage['depth_operator']}")
 
 
 def distance(base: Shape) -> str:

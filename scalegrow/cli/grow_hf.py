@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scalegrow.cli.grow import Target, form
-from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.cli.grow import NEEDS_TORCH, Target, show_growth
+from scalegrow.cli.render import console, note, print_json
 from scalegrow.errors import InputError
 from scalegrow.growth import deepened_shape, operator
 from scalegrow.shape import ModelShape
-from scalegrow.units import format_count
 
 CONFIG, STATE = "config.json", "state.json"
 
@@ -61,7 +60,7 @@ def run(
     try:
         from scalegrow.train.hf import grow_directory, open_base
     except ImportError:
-        raise InputError("growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here.") from None
+        raise InputError(NEEDS_TORCH) from None
     from scalegrow.train.hf_check import Text
     from scalegrow.train.hf_config import scaled_shape
     from scalegrow.train.operators import LOCKING, Arguments, plan
@@ -73,8 +72,7 @@ def run(
     growth = plan(shape, sized, *operators, Arguments(**arguments))
     assert isinstance(growth.target, ModelShape)
     done = grow_directory(base, out, growth, text)
-    if not done["checked_with_transformers"]:
-        note("transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]'.")
+    note_if_unchecked(done)
     if growth.operator in LOCKING and growth.target.d_model > shape.d_model:
         note(
             "note: copies are exact twins that a deterministic run never tells apart: take zero_pad or tile_noise."
@@ -84,17 +82,17 @@ def run(
     if as_json:
         print_json({"schema": "scalegrow-grow-directory/1", "directory": str(out), **done})
         return
-    counts = done["parent"]["n_params"], done["n_params"]
-    shapes = (("base", shape, counts[0]), ("target", growth.target, counts[1]))
+    show_growth(shape, growth.target, (done["parent"]["n_params"], done["n_params"]), done)
     page = console()
-    rows = [(name, form(each), format_count(count)) for name, each, count in shapes]
-    page.print(table(("", "shape", "parameters"), rows))
-    factors = (("g_params", "in parameters"), ("g_non_embedding", "without embeddings"), ("g_width", "in width"))
-    listed = ", ".join(f"{done[key]:.3g} {of}" for key, of in factors)
-    page.print(f"\ng = {listed}; {growth.operator}, layers by {growth.depth_operator}")
     if "zero_step_kl" in done:
         page.print(f"zero-step KL(base || grown) = {done['zero_step_kl']:.3g} nats per token")
     page.print(f"\ninto {out}")
+
+
+def note_if_unchecked(done: dict[str, Any]) -> None:
+    """A note where transformers could not be asked whether it loads what was written."""
+    if not done["checked_with_transformers"]:
+        note("transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]'.")
 
 
 def require_no_policies(policies: dict[str, str]) -> None:

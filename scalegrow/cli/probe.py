@@ -1,13 +1,13 @@
 """`scalegrow probe`: candidate warm starts of one checkpoint, trained on for some steps and ranked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from scalegrow.cli.grow import NEEDS_TORCH, Target, form
-from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.cli.grow import FACTORS, NEEDS_TORCH, Target, form
+from scalegrow.cli.render import console, note, print_json, table, table_without_empty
 from scalegrow.cli.train import ONE_THREAD_BELOW
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from scalegrow.train.ranking import Continuation, Mean, Probed, Ranking
 
 SEEDS = 3  # of a stochastic probe
-FACTORS = ("g_params", "g_non_embedding", "g_width")
 REGIMES = {
     "deterministic": "the base's batch order goes on, no dropout, one run",
     "stochastic": "{seeds} runs, each with a data order of its own",
@@ -192,7 +191,7 @@ def _losses(found: "Ranking", regime: "Regime") -> "Table":
         last, mean, start = (f"{value:.4f}" for value in losses)
         rows.append((each.candidate.name, last, *cells, mean, start))
     heads = ("candidate", f"loss at {regime.lag}", "to best", "s.e.", "mean loss", "loss at 0")
-    return _without_empty(heads, rows)
+    return table_without_empty(heads, rows)
 
 
 def _error(mean: "Mean") -> str:
@@ -214,9 +213,3 @@ def _measures(found: "Ranking", regime: "Regime") -> "Table":
         for each in found.candidates
     ]
     return table(("candidate", f"{what} at 0", f"{what} at {regime.lag}", "escape", "clusters", "rank"), rows)
-
-
-def _without_empty(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    """A table without the columns that hold nothing."""
-    used = [i for i, _ in enumerate(heads) if any(row[i] for row in rows)]
-    return table([heads[i] for i in used], [[row[i] for i in used] for row in rows])

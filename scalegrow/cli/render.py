@@ -56,6 +56,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     return made
 
 
+def table_without_empty(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table without the columns that hold nothing."""
+    used = [i for i, _ in enumerate(columns) if any(row[i] for row in rows)]
+    return table([columns[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
 def extrapolation_sentence(ratios: dict[str, float]) -> str:
     """'lies inside the fitted range', or which variables lie outside it and how far."""
     outside = [

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from scalegrow.cli import INTERRUPTED
-from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.cli.render import console, note, print_json, table, table_without_empty
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.runs.log import read_records
@@ -184,9 +184,8 @@ def show(config: RunConfig, out: Path, finals: list[tuple[Any, dict[str, Any]]],
         )
     names = ("tokens", "loss, nats", "entropy") if language else ("samples", "mean sq. error", "noise")
     heads = ("stage", names[0], "FLOPs", names[1], "s.e.", f"above {names[2]}", "s.e.", "bits/byte", "")
-    used = [i for i, _ in enumerate(heads) if any(row[i] for row in rows)]
     page = console()
-    page.print(table([heads[i] for i in used], [[row[i] for i in used] for row in rows]))
+    page.print(table_without_empty(heads, rows))
     final = finals[-1][1]
     if tags := final.get("tags"):
         page.print(f"\nby kind of token after {finals[-1][0].name}:")

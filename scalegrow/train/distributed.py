@@ -120,8 +120,12 @@ def start_ranks(device: str | None = None, sharding: str | None = None) -> Ranks
 
 def whole(tensor: Tensor) -> Tensor:
     """The full tensor of a sharded one, on the CPU; every rank must ask."""
-    full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return full.detach().cpu()
+    return gathered(tensor).detach().cpu()
+
+
+def gathered(tensor: Any) -> Tensor:
+    """The full tensor of a sharded one, where it is; every rank must ask."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def fill(target: Any, full: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scalegrow.errors import InputError
 from scalegrow.train.hf_files import Shards
+from scalegrow.train.measures import mean_kl
 
 CHARACTERS = 64  # of the text read for each token wanted
 NEEDED = "this needs transformers: pip install 'scalegrow[hf]', or '.[hf]' here."
@@ -91,7 +92,7 @@ def zero_step_kl(base: Path, grown: Path, tokens: Tensor) -> float:
     """Mean token KL(p_base || p_grown), nats; the models are loaded one by one."""
     p = log_probabilities(base, tokens)
     q = log_probabilities(grown, tokens, p.shape[-1])
-    return float((p.exp() * (p - q)).sum(-1).mean())
+    return mean_kl(p, q)
 
 
 def log_probabilities(folder: Path, tokens: Tensor, vocab: int | None = None) -> Tensor:

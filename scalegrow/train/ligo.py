@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from scalegrow.runs.config import Network, RunConfig
+from scalegrow.runs.config import RunConfig
 from scalegrow.train.axes import AxisName
 from scalegrow.train.grow import Tensors, grower, target_config
 from scalegrow.train.maps import AxisMap, Mixture
-from scalegrow.train.mlp import build_network
-from scalegrow.train.model import build_decoder
 from scalegrow.train.operators import Layers, Plan, n_blocks
+from scalegrow.train.restore import build
 from scalegrow.train.task import Task
 
 RATE = 1e-3  # Adam's, on entries of E, C and w
@@ -29,7 +28,7 @@ LEARNED: tuple[AxisName, ...] = ("d_model", "d_ff", "kv_heads", "heads", "width"
 def learn_maps(plan: Plan, weights: Tensors, base: RunConfig, task: Task) -> Plan:
     """The plan with learned maps, after arguments.learn_steps steps on the base's next batches."""
     config = target_config(base, plan)
-    model = build_network(config) if isinstance(config.model, Network) else build_decoder(config)
+    model = build(config)
     matrices, depth = _starts(plan)
     optimiser = torch.optim.Adam([*(each for pair in matrices.values() for each in pair), depth], lr=RATE)
     weights = {name: tensor.float() for name, tensor in weights.items()}

@@ -58,6 +58,11 @@ def token_kl(base: nn.Module, grown: nn.Module, tokens: Tensor) -> float:
     with torch.no_grad():
         log_p = F.log_softmax(base(tokens).double(), dim=-1)
         log_q = F.log_softmax(grown(tokens).double(), dim=-1)[..., : log_p.shape[-1]]
+    return mean_kl(log_p, log_q)
+
+
+def mean_kl(log_p: Tensor, log_q: Tensor) -> float:
+    """Mean of sum_v p_v (log p_v - log q_v) over all but the last dimension, nats."""
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scalegrow.runs.config import Optimiser, RunConfig
 from scalegrow.train.axes import Parameter
+from scalegrow.train.distributed import gathered
 from scalegrow.train.mup import scales
 
 YOUNG, SINCE = (
@@ -107,11 +108,6 @@ def clip(optimiser: torch.optim.AdamW, chosen: Optimiser) -> Tensor:
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         clip_grads_with_norm_(parameters, chosen.clip, norm)
     return norm
-
-
-def gathered(tensor: Any) -> Tensor:
-    """A sharded number as a plain one; every rank must ask."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def set_rate(optimiser: torch.optim.AdamW, relative: float) -> None:

@@ -28,6 +28,11 @@ def load_checkpoint(checkpoint: Path, device: str | torch.device = "cpu") -> nn.
 
 def load_model(weights: dict[str, Tensor], config: RunConfig) -> nn.Module:
     """A config's model with these weights, in evaluation mode. Raises RuntimeError where they do not fit."""
-    model = build_network(config) if isinstance(config.model, Network) else build_decoder(config)
+    model = build(config)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def build(config: RunConfig) -> nn.Module:
+    """A config's decoder or network with its first weights."""
+    return build_network(config) if isinstance(config.model, Network) else build_decoder(config)
