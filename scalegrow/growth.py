@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from scalegrow.errors import InputError
-from scalegrow.shape import MLPShape, ModelShape, Shape, shape_for
+from scalegrow.shape import MLPShape, ModelShape, Shape, network_shape, shape_for
 
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
@@ -142,3 +142,38 @@ def deepened_shape(base: Shape, wanted: float) -> Shape:
 
     layer = deeper(1).n_params - base.n_params
     return deeper(max(round((wanted - base.n_params) / layer), 1))
+
+
+def on_ladder(like: Shape, wanted: float, n_layers: int | None = None) -> Shape:
+    """The ladder's shape of so many parameters, with `like`'s number of query heads a key-value head.
+
+    n_layers, where it is given, is its depth.
+    """
+    if isinstance(like, MLPShape):
+        return network_shape(wanted, like=like)
+    ladder = shape_for(wanted, like, n_layers)
+    sizes = {name: getattr(ladder, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")}
+    return replace(like, **sizes, n_kv_heads=max(sizes["n_heads"] * like.n_kv_heads // like.n_heads, 1))
+
+
+def base_shape(target: Shape, wanted: float, name: str, n_layers: int | None = None) -> Shape:
+    """The shape of about so many parameters that an operator grows to `target`.
+
+    For one that adds layers, the target with fewer; for others, the ladder's (of n_layers, where the whole ladder
+    has so many). Raises InputError where there is none smaller.
+    """
+    if operator(name).axis == "depth":
+        return _shallower(target, wanted)
+    base = on_ladder(target, wanted, n_layers)
+    if base.n_params >= target.n_params:
+        raise InputError(f"no smaller base of {wanted:g} parameters for {target.n_params}: give a larger factor.")
+    return base
+
+
+def _shallower(target: Shape, wanted: float) -> Shape:
+    """The target with as many fewer layers as come nearest to so many parameters, at least one fewer."""
+    name = "n_layers" if isinstance(target, ModelShape) else "depth"
+    fewer: list[Shape] = [replace(target, **{name: n}) for n in range(1, getattr(target, name))]  # type: ignore[arg-type]
+    if not fewer:
+        raise InputError("a target of one layer has no shallower base: grow it in width.")
+    return min(fewer, key=lambda shape: abs(math.log(shape.n_params / wanted)))

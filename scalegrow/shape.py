@@ -189,6 +189,27 @@ def gpt_shape(width: int) -> ModelShape:
     )
 
 
+NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
+WIDEST_NETWORK = 10**6
+
+
+def network_shape(n_params: float, like: MLPShape | None = None) -> MLPShape:
+    """The dense network of about N parameters: three hidden layers of equal width, 16 inputs, one output.
+
+    `like` gives another depth, inputs and outputs.
+    """
+    like = like or MLPShape(1, NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
+    middle = like.depth - 1
+    n_params = min(n_params, 1e15)
+    # middle w^2 + (inputs + outputs + middle + 1) w + outputs = N
+    linear = like.n_inputs + like.n_outputs + middle + 1
+    rest = n_params - like.n_outputs
+    width = (math.sqrt(linear**2 + 4 * middle * rest) - linear) / (2 * middle) if middle else rest / linear
+    if not 1 <= round(width) <= WIDEST_NETWORK:
+        raise InputError(f"{format_count(n_params)} parameters make no network: ask for 100 to 1T.")
+    return replace(like, width=round(width))
+
+
 def _check_sizes(shape: ModelShape | MLPShape) -> None:
     for field in fields(shape):
         value = getattr(shape, field.name)
@@ -202,6 +223,7 @@ def _check_sizes(shape: ModelShape | MLPShape) -> None:
 # 8/3 of the width, meets the count between one rung and the next.
 
 SMALLEST, LARGEST = 1e4, 1e12
+MOST_LAYERS = 1000
 CONTEXT = 2048
 VOCABULARIES = ((0.0, 256), (1e6, 4096), (1e7, 32000))  # from about this count: bytes, small, Llama 2's
 UNTIED_FROM_WIDTH = 2048  # about 1.2B: tied below, as in Llama 3.2 1B and Qwen2.5; untied above, as in Llama 2
@@ -212,19 +234,24 @@ FF_RATIO = 8 / 3  # SwiGLU with the parameters of a 4 d GELU (Shazeer 2020)
 FF_STEPS = ((16, 1), (256, 8), (2048, 64))  # from this width, d_ff is a multiple of this
 
 
-def shape_for(n_params: float, like: ModelShape | None = None) -> ModelShape:
+def shape_for(n_params: float, like: ModelShape | None = None, n_layers: int | None = None) -> ModelShape:
     """The Llama-like shape of the ladder nearest to n_params parameters, embeddings counted.
 
     Within 1 % from 1e4 to 1e12. A larger request never gives fewer parameters, nor
     less width or depth, but where the vocabulary steps up: 256 below about 1e6, 4096 below about 1e7, then
     32000. Embeddings are tied below about 1.2e9. `like`, a shape of the ladder, gives the vocabulary, the
-    tying and the head size instead, since growth keeps them. Raises InputError outside 1e4 to 1e12.
+    tying and the head size instead, since growth keeps them; n_layers fixes the depth, and width alone follows
+    the count. Raises InputError outside 1e4 to 1e12.
     """
     if not SMALLEST <= n_params <= LARGEST:
         size = format_count(n_params, 6) if math.isfinite(n_params) else n_params
         bounds = f"{format_count(SMALLEST)} to {format_count(LARGEST)}"
         raise InputError(f"{size} parameters are off the ladder: ask for {bounds}.")
-    rungs = _rungs(like.vocab_size, like.tied, like.head_dim) if like else _ladder()
+    if n_layers is not None:
+        like = like or shape_for(n_params)
+        if not 1 <= n_layers <= MOST_LAYERS:
+            raise InputError(f"n_layers={n_layers!r} is out of range: give 1 to {MOST_LAYERS}.")
+    rungs = _rungs(like.vocab_size, like.tied, like.head_dim, n_layers) if like else _ladder()
     above = max(bisect_right(rungs, n_params, key=_count), 1)
     lower = _widened(rungs[above - 1], n_params)
     upper = min((_step_up(lower), *rungs[above : above + 1]), key=_count)
@@ -242,12 +269,15 @@ def _ladder() -> tuple[ModelShape, ...]:
 
 
 @cache
-def _rungs(vocab_size: int, tied: bool | None = None, head_dim: int | None = None) -> tuple[ModelShape, ...]:
+def _rungs(
+    vocab_size: int, tied: bool | None = None, head_dim: int | None = None, n_layers: int | None = None
+) -> tuple[ModelShape, ...]:
     """Every width and depth, by count, each with the least d_ff it is used with.
 
     A rung takes over from the one before at the geometric mean of their counts at the usual d_ff.
     """
-    usual = [_usual_shape(*rung, vocab_size, tied, head_dim) for rung in _staircase(head_dim or 1)]
+    stairs = _staircase(head_dim or 1) if n_layers is None else ((width, n_layers) for width in _widths(1))
+    usual = [_usual_shape(*rung, vocab_size, tied, head_dim) for rung in stairs]
     middles = [math.sqrt(lower.n_params * upper.n_params) for lower, upper in pairwise(usual)]
     return usual[0], *map(_widened, usual[1:], middles)
 
@@ -282,8 +312,8 @@ def _usual_shape(width: int, depth: int, vocab_size: int, tied: bool | None, hea
     return ModelShape(
         d_model=width,
         n_layers=depth,
-        n_heads=width // head_dim,
-        n_kv_heads=width // head_dim,
+        n_heads=math.ceil(width / head_dim),
+        n_kv_heads=math.ceil(width / head_dim),
         head_dim=head_dim,
         d_ff=round(FF_RATIO * width / step) * step,
         vocab_size=vocab_size,

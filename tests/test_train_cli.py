@@ -10,7 +10,8 @@ import pytest
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.recipe import Recipe, decoder_shape, network_shape, parse_setting, per_step, read_recipe
+from scalegrow.runs.recipe import Recipe, decoder_shape, parse_setting, per_step, read_recipe
+from scalegrow.shape import network_shape
 
 QUICK = ("--budget", "1tpp", "--set", "evaluation.sequences=16", "--set", "evaluation.times=2")
 TEXT = "".join(f"Chapter {i}. The {w} dog saw {i} cats.\n\n" for i in range(2000) for w in ("old", "red"))

@@ -351,3 +351,27 @@ def export(
     from scalegrow.cli.export import run
 
     run(checkpoint, out, format_, as_json=json)
+
+
+@app.command()
+def sweep(
+    study: Annotated[Path, typer.Argument(help="A study in TOML: [baseline] and [[runs]] (docs/sweep.md).")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/NAME.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Where to write the run table: .parquet, .csv or .jsonl.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time; by default one a core, or --per-gpu a GPU.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of PyTorch of each worker.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu (default) or cuda.")] = "cpu",
+    per_gpu: Annotated[int, typer.Option(help="Runs that share a GPU.")] = 4,
+    ray: Annotated[str | None, typer.Option(help="Run on Ray: the address of a cluster, auto, or local.")] = None,
+    retries: Annotated[int, typer.Option(help="How often a run whose worker died is tried again.")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what it costs, and stop.")] = False,
+    json: Json = False,
+) -> None:
+    """Train every run of a study, each base once; the same command again goes on where it stopped."""
+    from scalegrow.cli.sweep import Machine, run
+
+    run(study, out, table, Machine(workers, threads, device, per_gpu, ray, retries), dry=dry_run, as_json=json)

@@ -7,10 +7,10 @@ from typing import Any
 
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
-from scalegrow.growth import deepened_shape, operator, widened_shape
+from scalegrow.growth import deepened_shape, on_ladder, operator, widened_shape
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.recipe import network_shape, parse_setting
-from scalegrow.shape import MLPShape, ModelShape, Shape, shape_for
+from scalegrow.runs.recipe import parse_setting
+from scalegrow.shape import MLPShape, ModelShape, Shape
 from scalegrow.units import format_count
 
 ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
@@ -81,15 +81,6 @@ class Target:
                 raise InputError(f"--to {name}: a shape has no such size: choose {', '.join(known)}.")
             shape = replace(shape, **{name: value})
         return shape
-
-
-def on_ladder(base: Shape, wanted: float) -> Shape:
-    """The ladder's shape of so many parameters, with the base's number of query heads a key-value head."""
-    if isinstance(base, MLPShape):
-        return network_shape(wanted, like=base)
-    ladder = shape_for(wanted, like=base)
-    sizes = {name: getattr(ladder, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")}
-    return replace(base, **sizes, n_kv_heads=sizes["n_heads"] * base.n_kv_heads // base.n_heads)
 
 
 def run(

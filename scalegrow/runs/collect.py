@@ -3,6 +3,7 @@
 Only lines with a held-out loss are parsed, all at once: a million records take seconds (benchmarks/collect.py).
 """
 
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,16 @@ LARGEST = 1e18  # parameters
 ALWAYS = {"gamma": "init.gamma", "lr": "optimiser.lr", "data_seed": "data.seed"}
 
 
-def collect(folder: Path) -> pl.DataFrame:
+def collect(folder: Path, runs: Collection[str] | None = None) -> pl.DataFrame:
     """The run table of every log below a folder, checked. Raises InputError where there is none to read.
 
     Logs of one trunk share their `run`, so that intervals resample them together. Logs that are still being
     written count as far as they are whole; a loss that was no number is no row. Columns beyond the run table's:
     folder, stage, those of RECORD, loss_TAG and excess_TAG for every kind of token, gamma, lr and data_seed, and
-    every setting in which the runs differ, under its dotted name.
+    every setting in which the runs differ, under its dotted name. `runs`, where given, names the folders directly
+    below that count.
     """
-    paths = logs_below(folder)
+    paths = [path for path in logs_below(folder) if runs is None or path.relative_to(folder).parts[0] in runs]
     headers = [read_header(path) for path in paths]
     _refuse_copies(headers, paths)
     by_tags: dict[tuple[str, ...], list[int]] = {}

@@ -96,6 +96,11 @@ def finished_at(path: Path) -> int:
     return int(last.get("step", -1)) if last.get("status") == "finished" else -1
 
 
+def last_step(path: Path) -> int:
+    """The step of a log's last record; 0 where there is none."""
+    return int(_last_record(path).get("step", 0))
+
+
 def _last_record(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}

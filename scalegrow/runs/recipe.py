@@ -12,16 +12,14 @@ from typing import Any
 from scalegrow.errors import InputError
 from scalegrow.runs.config import Decoder, Network, RunConfig
 from scalegrow.runs.fields import build, flatten
-from scalegrow.shape import MLPShape, ModelShape, shape_for
-from scalegrow.units import format_count, parse_count
+from scalegrow.shape import ModelShape, network_shape, shape_for
+from scalegrow.units import parse_count
 
 STORIES_VOCAB, BYTES_VOCAB = 256, 257
 STEPS_AT_20_TPP = 1000  # below about 500 steps a run is limited by its steps, not by its tokens
 FEWEST_TOKENS, FEWEST_SAMPLES, MOST = 512, 16, 1 << 21  # of a step
 CONTEXTS = ((0.0, 128), (1e6, 256), (1e7, 512), (1e8, 1024), (1e9, 2048))  # from this size
 HELDOUT_SEQUENCES, HELDOUT_SAMPLES = 512, 8192
-NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS = 3, 16, 1
-WIDEST_NETWORK = 10**6
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Recipe:
     tokenizer: str = "bpe:1024"
     context: int | None = None
     vocab_size: int | None = None
+    n_layers: int | None = None
+    head_dim: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> RunConfig:
@@ -71,7 +71,7 @@ class Recipe:
         vocab = self.vocab_size or (vocabulary(tokenizer) if is_text(source) else STORIES_VOCAB)
         usual = next(length for start, length in reversed(CONTEXTS) if n_params >= start)
         context = usual if self.context is None else self.context
-        return Decoder(replace(decoder_shape(n_params, vocab), context=context))
+        return Decoder(replace(decoder_shape(n_params, vocab, self.n_layers, self.head_dim), context=context))
 
 
 def is_text(source: str) -> bool:
@@ -79,27 +79,13 @@ def is_text(source: str) -> bool:
     return source not in ("stories", "regression")
 
 
-def decoder_shape(n_params: float, vocab_size: int) -> ModelShape:
-    """The ladder's shape of about N parameters with this vocabulary."""
+def decoder_shape(
+    n_params: float, vocab_size: int, n_layers: int | None = None, head_dim: int | None = None
+) -> ModelShape:
+    """The ladder's shape of about N parameters with this vocabulary, and this depth and head size if given."""
     usual = shape_for(n_params)
-    return shape_for(n_params, like=replace(usual, vocab_size=vocab_size))
-
-
-def network_shape(n_params: float, like: MLPShape | None = None) -> MLPShape:
-    """The dense network of about N parameters: three hidden layers of equal width, 16 inputs, one output.
-
-    `like` gives another depth, inputs and outputs.
-    """
-    like = like or MLPShape(1, NETWORK_DEPTH, NETWORK_INPUTS, NETWORK_OUTPUTS)
-    middle = like.depth - 1
-    n_params = min(n_params, 1e15)
-    # middle w^2 + (inputs + outputs + middle + 1) w + outputs = N
-    linear = like.n_inputs + like.n_outputs + middle + 1
-    rest = n_params - like.n_outputs
-    width = (math.sqrt(linear**2 + 4 * middle * rest) - linear) / (2 * middle) if middle else rest / linear
-    if not 1 <= round(width) <= WIDEST_NETWORK:
-        raise InputError(f"{format_count(n_params)} parameters make no network: ask for 100 to 1T.")
-    return replace(like, width=round(width))
+    like = replace(usual, vocab_size=vocab_size, head_dim=head_dim or usual.head_dim)
+    return shape_for(n_params, like, n_layers)
 
 
 def per_step(n_params: float, fewest: int) -> int:

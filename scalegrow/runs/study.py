@@ -1,0 +1,217 @@
+"""Study: a growth study as differences from a baseline, and the runs it stands for, each base once.
+
+Symbols: N parameters, g growth factor.
+"""
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from scalegrow.errors import InputError
+from scalegrow.growth import base_shape, operator
+from scalegrow.runs.config import RunConfig
+from scalegrow.runs.fields import build, flatten
+from scalegrow.runs.recipe import Recipe
+from scalegrow.units import format_count, parse_count
+
+MOST_RUNS = 100_000
+TABLES = ("settings", "vary", "base_settings")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run grew from: a base at a budget, before its decay (or after, annealed), by a candidate's rules.
+
+    candidate is an operator with its settings, as `scalegrow probe` reads them: szp:shrink=0.4. seed is that of
+    the operator's own draws.
+    """
+
+    base: "Member"
+    budget: str
+    annealed: bool
+    candidate: str
+    factor: float
+    seed: int
+
+    @property
+    def operator(self) -> str:
+        """The operator's name."""
+        return self.candidate.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a study. The config of a grown one has no start yet: that is known once its base is trained."""
+
+    config: RunConfig
+    origin: Origin | None = None
+
+    @property
+    def key(self) -> str:
+        """A hash of all that decides the run but its budgets, its first 16 digits."""
+        deciding: list[object] = [self.config.digest()]
+        if grown := self.origin:
+            steps = grown.base.config.steps(grown.budget)
+            deciding += [grown.base.key, steps, grown.annealed, grown.candidate, grown.seed]
+        return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """A folder's name that a person can read, and that no other run has."""
+        arm = "scratch"
+        if self.origin:
+            arm = f"{''.join(c if c.isalnum() or c in '._=' else '-' for c in self.origin.candidate)}"
+            arm += f"-x{self.origin.factor:g}"
+        return f"{format_count(self.config.model.shape.n_params)}-{arm}-s{self.config.seed}-{self.key[:8]}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs as a product of lists; without factors, from scratch.
+
+    factors are g = N / N_base in parameters; 1 is from scratch. A base is trained by the same settings with
+    base_settings over them, and grown where its cool-down to base_budget would begin (base_stage trunk) or at the
+    end of it (annealed). gammas, data and vary (by dotted settings) are further factors of the product.
+    """
+
+    sizes: tuple[str, ...]
+    factors: tuple[float, ...] = (1.0,)
+    operators: tuple[str, ...] = ("szp",)
+    base_budgets: tuple[str, ...] = ("20tpp",)
+    base_stage: Literal["trunk", "annealed"] = "trunk"
+    seeds: tuple[int, ...] = (0,)
+    gammas: tuple[float, ...] = ()
+    data: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    vary: dict[str, Any] = field(default_factory=dict)
+    base_settings: dict[str, Any] = field(default_factory=dict)
+
+    def members(self, baseline: Recipe) -> Iterator[Member]:
+        """Every run of the product, in its order. Raises InputError on what does not fit."""
+        varied = dict(self.vary)
+        if self.gammas:
+            varied["init.gamma"] = list(self.gammas)
+        sources = self.data or (baseline.data,)
+        for size, source, seed, *values in itertools.product(self.sizes, sources, self.seeds, *varied.values()):
+            settings = {**baseline.settings, **self.settings, **dict(zip(varied, values, strict=True))}
+            recipe = replace(
+                baseline,
+                size=size,
+                data=source,
+                budgets=self.budgets or baseline.budgets,
+                settings={**settings, "seed": seed, "data.seed": seed},
+            )
+            yield from self._arms(recipe, seed)
+
+    def _arms(self, recipe: Recipe, seed: int) -> Iterator[Member]:
+        """One target size: from scratch, or grown in every way."""
+        target = recipe.config()
+        if 1 in self.factors:
+            yield Member(target)
+        for factor, candidate in itertools.product((each for each in self.factors if each != 1), self.operators):
+            name = candidate.partition(":")[0].strip()
+            wanted = parse_count(recipe.size) / factor
+            shape = base_shape(target.model.shape, wanted, name, recipe.n_layers)
+            for budget in self.base_budgets:
+                settings = {**recipe.settings, **self.base_settings}
+                base = replace(recipe, size=str(shape.n_params), budgets=(budget,), settings=settings).config()
+                base = replace(base, model=replace(base.model, shape=shape))  # type: ignore[arg-type]
+                annealed = self.base_stage == "annealed"
+                yield Member(target, Origin(Member(base), base.budgets[0], annealed, candidate, factor, seed))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A baseline, and blocks of runs as differences from it."""
+
+    baseline: Recipe
+    runs: tuple[Block, ...]
+
+    def members(self) -> list[Member]:
+        """Every run once, with all the budgets that were asked of it, bases before what grows from them.
+
+        Otherwise small targets first. Raises InputError on what does not fit.
+        """
+        asked = [member for block in self.runs for member in block.members(self.baseline)]
+        if len(asked) > MOST_RUNS:
+            raise InputError(f"{len(asked):,} runs are too many for one study: split it.")
+        found: dict[str, Member] = {}
+        for member in itertools.chain.from_iterable(map(_with_bases, asked)):
+            there = found.get(member.key)
+            found[member.key] = _merged(there, member) if there else member
+        return sorted(found.values(), key=lambda each: (each.config.model.shape.n_params, each.origin is not None))
+
+
+def _with_bases(member: Member) -> Iterable[Member]:
+    """A member after its base, its base's base ..."""
+    if member.origin:
+        yield from _with_bases(member.origin.base)
+    yield member
+
+
+def _merged(one: Member, other: Member) -> Member:
+    """One run with the budgets of both."""
+    by_steps = {one.config.steps(budget): budget for budget in (*other.config.budgets, *one.config.budgets)}
+    budgets = tuple(by_steps[steps] for steps in sorted(by_steps))
+    return replace(one, config=replace(one.config, budgets=budgets))
+
+
+def read_study(path: Path) -> Study:
+    """A study from TOML: [baseline], as a recipe, and [[runs]]. Raises InputError."""
+    try:
+        return parse_study(path.read_text(encoding="utf-8"), path.name)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): give the path of a study.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text ({error}): give a study in TOML.") from None
+
+
+def parse_study(text: str, name: str = "the study") -> Study:
+    """A study from TOML's text. Raises InputError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{name} cannot be read as TOML ({error}): mend it.") from None
+    baseline, blocks = data.pop("baseline", {}), data.pop("runs", [])
+    if data:
+        raise InputError(f"{name} has no table {next(iter(data))!r}: write [baseline] and [[runs]].")
+    if not isinstance(baseline, dict) or not isinstance(blocks, list) or not blocks:
+        raise InputError(f'{name} names no runs: write a [[runs]] with sizes, such as sizes = ["100k"].')
+    settings = _table(baseline, "settings", f"{name}: baseline")
+    if "size" in baseline:
+        raise InputError(f"{name}: the baseline has no size of its own: give sizes in [[runs]].")
+    recipe = build(Recipe, {"size": "", **baseline}, f"{name}: baseline")
+    recipe = replace(recipe, settings=settings)
+    return Study(recipe, tuple(_block(block, f"{name}: runs {i}") for i, block in enumerate(blocks, 1)))
+
+
+def _block(data: Any, where: str) -> Block:
+    if not isinstance(data, dict):
+        raise InputError(f"{where} is no table: write [[runs]] above it.")
+    tables = {name: _table(data, name, where) for name in TABLES}
+    block = replace(build(Block, data, where), **tables)  # type: ignore[arg-type]
+    for name, values in tables["vary"].items():
+        if not isinstance(values, list) or not values:
+            raise InputError(f"{where}: vary {name} = {values!r} is no list of values.")
+    for name in ("sizes", "factors", "operators", "base_budgets", "seeds"):
+        if not getattr(block, name):
+            raise InputError(f"{where}: {name} is empty: give at least one, or leave it out.")
+    for candidate in block.operators:
+        operator(candidate.partition(":")[0].strip())
+    if wrong := [factor for factor in block.factors if not 1 <= factor < 1e6]:
+        raise InputError(f"{where}: a growth factor of {wrong[0]:g} does not grow: give 1 (scratch) or more.")
+    return block
+
+
+def _table(data: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    """A table of dotted settings, taken out of `data`."""
+    table = data.pop(name, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: {name} = {table!r} is no table: write {name}.optimiser.lr = 0.01.")
+    return flatten(table)

@@ -1,0 +1,65 @@
+"""What a study costs before it runs: tokens, FLOPs, hours and bytes, of every run and of all.
+
+Symbols: N parameters, D tokens, C = 6 N D training FLOPs.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scalegrow.runs.config import RunConfig
+from scalegrow.runs.study import Member
+from scalegrow.train.member import flops
+from scalegrow.train.stages import stages
+
+BYTES_A_PARAMETER = 12  # of a checkpoint: the weights and AdamW's two moments in float32
+BYTES_A_RECORD = 150  # of a log, measured on runs of this project
+RATE_AT_100K, RATE_EXPONENT, LARGEST_RATE = (
+    3.0e10,
+    0.4,
+    6e10,
+)  # FLOP/s of one thread
+
+
+@dataclass(frozen=True)
+class Cost:
+    """tokens and flops trained, the seconds they take one worker, and the bytes they leave on disk."""
+
+    tokens: float
+    flops: float
+    seconds: float
+    disk: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+NOTHING = Cost(0.0, 0.0, 0.0, 0.0)
+
+
+def cost(member: Member, speed: float = 1.0) -> Cost:
+    """The cost of one run without its base's; speed is this machine's over the usual rate."""
+    config = member.config
+    planned = stages(config)
+    steps = sum(stage.end - stage.start for stage in planned)
+    kept = sum(len(stage.keep) for stage in planned) + (member.origin is not None)
+    records = steps / config.log_every + sum(len(stage.evaluate) for stage in planned)
+    disk = kept * BYTES_A_PARAMETER * config.model.shape.n_params + records * BYTES_A_RECORD
+    work = flops(config)
+    return Cost(float(steps * config.tokens_per_step), work, work / (usual_rate(config) * speed), disk)
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of them."""
+    return sum(costs, start=NOTHING)
+
+
+def usual_rate(config: RunConfig) -> float:
+    """FLOP/s of one thread of a common CPU at this size: 3e10 (N / 1e5)^0.4, at most 6e10."""
+    return min(RATE_AT_100K * math.pow(config.model.shape.n_params / 1e5, RATE_EXPONENT), LARGEST_RATE)
+
+
+def speed(done: Iterable[tuple[RunConfig, float]]) -> float:
+    """How fast this machine is over the usual rate, by finished runs and their seconds; 1 where there are none."""
+    known = [(flops(config) / usual_rate(config), seconds) for config, seconds in done if seconds > 0]
+    return sum(usual for usual, _ in known) / sum(seconds for _, seconds in known) if known else 1.0

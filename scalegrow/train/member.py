@@ -1,0 +1,130 @@
+"""One run of a study, from its base's checkpoint or from nothing to its last budget, in a folder of its own."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scalegrow.atomic import new_file
+from scalegrow.errors import InputError
+from scalegrow.runs.config import RunConfig
+from scalegrow.runs.log import read_records
+from scalegrow.runs.study import Member, Origin
+from scalegrow.train.candidates import Candidate
+from scalegrow.train.checkpoint_growth import grow_checkpoint
+from scalegrow.train.distributed import start_ranks
+from scalegrow.train.operators import Plan, plan
+from scalegrow.train.run import train
+from scalegrow.train.stages import Stage, stages
+from scalegrow.train.start import start_of
+from scalegrow.train.state import read_facts, step_name
+
+FINISHED, GROWN, TOLD = "finished.json", "start", ("zero_step_kl", "new_token_share", "locked")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A member, where it trains and where its base did. base is the base's config with all its budgets."""
+
+    member: Member
+    folder: Path
+    cache: Path
+    base: RunConfig | None = None
+    base_folder: Path | None = None
+
+
+def execute(job: Job, threads: int = 1, device: str | None = "cpu") -> None:
+    """Grow if it is to be grown, train what is left of it, and note that it is finished.
+
+    Raises InputError, DivergedError, and InterruptedRun after saving.
+    """
+    torch.set_num_threads(threads)
+    config, lineage = started_member(job)
+    train(config, job.folder, start_ranks(device), cache=job.cache)
+    done = {
+        "key": job.member.key,
+        "run": config.digest(),
+        "budgets": list(config.budgets),
+        "flops": flops(config),
+        "seconds": round(seconds(config, job.folder), 3),
+        **{name: lineage[name] for name in TOLD if name in lineage},
+    }
+    with new_file(job.folder / FINISHED) as partial:
+        partial.write_text(json.dumps(done, indent=1))
+
+
+def started_member(job: Job) -> tuple[RunConfig, dict[str, Any]]:
+    """The run's config with its start, and the start's lineage; grown first if it is not there yet."""
+    origin = job.member.origin
+    if origin is None:
+        return job.member.config, {}
+    assert job.base is not None
+    assert job.base_folder is not None
+    grown = job.folder / GROWN / step_name(0)
+    if not grown.exists():
+        candidate = Candidate.parse(origin.candidate, origin.seed)
+        checkpoint = job.base_folder / checkpoint_name(job.base, origin)
+        grow_checkpoint(checkpoint, grown.parent, growth_plan(job.member), candidate.policies, job.cache)
+    facts = read_facts(grown)
+    return replace(job.member.config, start=start_of(facts, str(grown))), facts["lineage"]
+
+
+def growth_plan(member: Member) -> Plan:
+    """How a member grows from its base. Raises InputError where the operator's algebra does not allow it."""
+    origin = member.origin
+    assert origin is not None
+    candidate = Candidate.parse(origin.candidate, origin.seed)
+    shapes = origin.base.config.model.shape, member.config.model.shape
+    return plan(*shapes, candidate.operator, candidate.depth_operator, candidate.arguments)
+
+
+def checkpoint_name(base: RunConfig, origin: Origin) -> str:
+    """Where in its base's folder the checkpoint is that a member grows from. Raises InputError."""
+    end = base.steps(origin.budget)
+    branch = next(stage for stage in stages(base) if stage.annealed and stage.end == end)
+    if origin.annealed:
+        return f"{branch.name}/checkpoints/{step_name(end)}"
+    if branch.parent is None:
+        raise InputError(f'a {base.schedule.kind} base has no trunk to grow from: base_stage = "annealed".')
+    return f"{branch.parent}/checkpoints/{step_name(branch.start)}"
+
+
+def flops(config: RunConfig) -> float:
+    """6 N D of all that is trained: the trunk and every cool-down."""
+    return float(sum(stage.end - stage.start for stage in stages(config))) * per_step_flops(config)
+
+
+def per_step_flops(config: RunConfig) -> float:
+    """6 N D of one step."""
+    return float(config.flops_per_token * config.tokens_per_step)
+
+
+def finished(job: Job) -> dict[str, Any] | None:
+    """What finished.json says, if this run has been trained to all its budgets."""
+    told = note_of(job.folder)
+    done = told.get("key") == job.member.key and {*job.member.config.budgets} <= {*told.get("budgets", ())}
+    return told if done else None
+
+
+def note_of(folder: Path) -> dict[str, Any]:
+    """finished.json of a folder; empty where there is none that can be read."""
+    try:
+        told = json.loads((folder / FINISHED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def seconds(config: RunConfig, folder: Path) -> float:
+    """How long all stages of a trained run took, by their logs, over all its interruptions."""
+    clock = {stage.name: _clock(folder, stage) for stage in stages(config)}
+    inherited = sum(clock[stage.parent][stage.start] for stage in stages(config) if stage.parent)
+    return sum(max(times.values()) for times in clock.values()) - inherited
+
+
+def _clock(folder: Path, stage: Stage) -> dict[int, float]:
+    """The seconds of a log by step; a branch's go on from its trunk's."""
+    records = read_records(folder / stage.name / "log.jsonl")
+    return {record["step"]: record["seconds"] for record in records if "seconds" in record}

@@ -1,0 +1,156 @@
+"""sweep(study, folder): every run of a study that is not finished, on workers that may die.
+
+A run begins when its base is finished. One whose worker died is tried again from its last checkpoint; one that
+failed for another reason is not, and neither is what would grow from it.
+"""
+
+import fcntl
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from scalegrow.errors import InputError
+from scalegrow.runs.collect import collect
+from scalegrow.runs.log import last_step
+from scalegrow.runs.study import Member, Study
+from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan, per_step_flops
+from scalegrow.train.stages import stages
+from scalegrow.train.workers import Event, Workers
+
+POLL = 1.0  # seconds between looks at the logs
+RUNS, PACKED = "runs", "packed"
+
+
+@dataclass
+class Outcome:
+    """What a sweep came to: keys of runs, and why those that failed did."""
+
+    finished: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    deaths: int = 0
+
+
+Tell = Callable[[str], None]
+Watch = Callable[[dict[str, float]], None]
+
+
+def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, Job]:
+    """The study's runs by key, bases before what grows from them, each with its place below `folder`.
+
+    Raises InputError where one could not be grown or has no checkpoint to grow from.
+    """
+    jobs: dict[str, Job] = {}
+    for member in study.members():
+        base = jobs[member.origin.base.key] if member.origin else None
+        config = base.member.config if base else None
+        place = folder / RUNS / member.name
+        jobs[member.key] = Job(member, place, cache or folder / PACKED, config, base.folder if base else None)
+        if config and member.origin:
+            checkpoint_name(config, member.origin)
+            growth_plan(member)
+    return jobs
+
+
+def sweep(jobs: dict[str, Job], workers: Workers, *, retries: int, tell: Tell, watch: Watch) -> Outcome:
+    """Run what is not finished; tell says what ended, watch gets each run's FLOPs so far.
+
+    Raises KeyboardInterrupt after the workers have saved.
+    """
+    outcome = Outcome(finished={key for key, job in jobs.items() if finished(job)})
+    outcome.waiting = jobs.keys() - outcome.finished
+    tries: dict[str, int] = {}
+    running: set[str] = set()
+    try:
+        while outcome.waiting or running:
+            for key in ready(jobs, outcome)[: workers.free()]:
+                outcome.waiting.remove(key)
+                running.add(key)
+                workers.start(jobs[key])
+            if not running:
+                break
+            for event in workers.events(POLL):
+                running.remove(event.key)
+                tries[event.key] = tries.get(event.key, 0) + 1
+                _settle(event, jobs[event.key], outcome, tries[event.key] <= retries, tell)
+            watch({key: flops_so_far(jobs[key]) for key in running})
+    finally:
+        workers.stop()
+    return outcome
+
+
+def _settle(event: Event, job: Job, outcome: Outcome, again: bool, tell: Tell) -> None:
+    """Note what became of a run."""
+    name = job.member.name
+    if event.kind == "finished":
+        outcome.finished.add(event.key)
+        tell(f"{name}: finished")
+    elif event.kind == "failed":
+        outcome.failed[event.key] = event.message
+        tell(f"{name}: failed: {event.message}")
+    elif again:
+        outcome.deaths += 1
+        outcome.waiting.add(event.key)
+        tell(f"{name}: its worker died ({event.message}); it is tried again from its last checkpoint")
+    else:
+        outcome.deaths += 1
+        outcome.failed[event.key] = f"its workers died, the last of {event.message}"
+        tell(f"{name}: given up: {outcome.failed[event.key]}")
+
+
+def ready(jobs: dict[str, Job], outcome: Outcome) -> list[str]:
+    """Waiting runs whose base is finished, in the study's order."""
+    bases = {key: job.member.origin.base.key if job.member.origin else None for key, job in jobs.items()}
+    return [key for key in jobs if key in outcome.waiting and bases[key] in {None, *outcome.finished}]
+
+
+def flops_so_far(job: Job) -> float:
+    """6 N D that a run's logs tell of."""
+    steps = 0
+    for stage in stages(job.member.config):
+        reached = last_step(job.folder / stage.name / "log.jsonl")
+        steps += max(min(reached, stage.end) - stage.start, 0)
+    return steps * per_step_flops(job.member.config)
+
+
+def table(jobs: Iterable[Job], folder: Path) -> pl.DataFrame:
+    """The run table of all finished runs, with `arm` and what was measured when a run was grown.
+
+    Raises InputError where none is finished.
+    """
+    told = {job.folder.name: (job, note) for job in jobs if (note := finished(job))}
+    if not told:
+        raise InputError(f"no run below {folder} is finished: give the same command to go on.")
+    facts = pl.DataFrame(
+        [
+            {"folder": name, "arm": arm_of(job.member), "zero_step_kl": note.get("zero_step_kl")}
+            for name, (job, note) in told.items()
+        ],
+        schema={"folder": pl.String(), "arm": pl.String(), "zero_step_kl": pl.Float64()},
+    )
+    rows = collect(folder / RUNS, told)
+    return rows.join(facts, on="folder", how="left").sort("folder", "tokens", "annealed", "stage")
+
+
+def arm_of(member: Member) -> str:
+    """scratch, or the candidate as the study wrote it."""
+    return member.origin.candidate if member.origin else "scratch"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder for this sweep alone. Raises InputError if another holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another sweep runs in {folder}: wait, or choose another --out.") from None
+        yield
