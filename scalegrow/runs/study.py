@@ -9,6 +9,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ class Member:
     config: RunConfig
     origin: Origin | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash of all that decides the run but its budgets, its first 16 digits."""
         deciding: list[object] = [self.config.digest()]
@@ -60,7 +61,7 @@ class Member:
             deciding += [grown.base.key, steps, grown.annealed, grown.candidate, grown.seed]
         return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """A folder's name that a person can read, and that no other run has."""
         arm = "scratch"
