@@ -17,11 +17,11 @@ from scalegrow.runs.study import read_study
 from scalegrow.train.sweep import jobs_of, table
 
 RUNS = Path("runs/reference")
-ASKED = ("factor", "base_budget")
+ALWAYS = ("arm", "factor", "base_budget", "zero_step_kl")
 
 
 def asked(study: str) -> pl.DataFrame:
-    """What the study asked of each run, by its folder: growth factor and the base's budget in tokens per parameter."""
+    """What the study asked of each run, by its folder: growth factor, and the base's tokens per parameter."""
     jobs = jobs_of(read_study(DATA / "reference" / f"{study}.toml"), RUNS / study)
     rows = []
     for job in jobs.values():
@@ -39,15 +39,14 @@ def main() -> None:
             continue
         jobs = jobs_of(read_study(DATA / "reference" / f"{study}.toml"), RUNS / study)
         rows = table(jobs.values(), RUNS / study).join(asked(study), on="folder", how="left")
-        told = [name for name in rows.columns if rows[name].null_count() < rows.height]
+        told = [name for name in rows.columns if name in ALWAYS or rows[name].null_count() < rows.height]
         kept = rows.select(told).drop("source", "optimiser.lr", "step", strict=False)
         target = DATA / "reference" / f"{study}.parquet"
         with new_file(target) as partial:
             kept.write_parquet(partial, compression_level=19)
         runs = kept["folder"].n_unique()
-        print(
-            f"{target.name}: {kept.height} losses of {runs} of {len(jobs)} runs, {target.stat().st_size / 1e3:.0f} kB"
-        )
+        size = target.stat().st_size / 1e3
+        print(f"{target.name}: {kept.height} losses of {runs} of {len(jobs)} runs, {size:.0f} kB")
 
 
 if __name__ == "__main__":

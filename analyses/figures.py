@@ -1,11 +1,11 @@
-"""How the figures of analyses/ look and where they go: docs/figures/NAME.svg, the same bytes from the same table."""
+"""How the figures of analyses/ look and where they go: docs/figures/NAME.svg."""
 
 from pathlib import Path
 
 import altair as alt
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
-GREYS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000"]  # apart in grey too
+COLOURS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000"]  # apart in grey too
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
 
 
@@ -16,6 +16,13 @@ def save(chart: alt.TopLevelMixin, name: str) -> None:
     styled = styled.configure_legend(orient="bottom", columns=4, labelLimit=300)
     styled.configure_title(anchor="start", fontSize=13, subtitleFontSize=11).save(FIGURES / f"{name}.svg")
     print(f"figure: docs/figures/{name}.svg")
+
+
+def by_budget_and_size(chart: alt.Chart, width: int = 150, height: int = 130) -> alt.FacetChart:
+    """A chart for each target size (rows) and budget (columns), each with its own scale of losses."""
+    budget = alt.Column("budget:O", title="tokens (samples) per parameter")
+    facets = chart.properties(width=width, height=height).facet(column=budget, row=alt.Row("size:N", title=None))
+    return facets.resolve_scale(y="independent")
 
 
 def with_error_bars(x: alt.X, y: str, title: str, colour: alt.Color, **channels: object) -> alt.LayerChart:

@@ -1,4 +1,4 @@
-"""The reference study's tables, and differences of grown runs to scratch with intervals; for the scripts of its claims.
+"""The reference study's tables, and differences of grown runs to scratch with intervals, for the claims.
 
 Symbols: g growth factor, Delta = L_grown - L_scratch (negative: growing wins), s the pooled standard deviation of
 one run about its cell's mean.
@@ -10,6 +10,7 @@ from scipy import stats
 
 from scalegrow.runs.shipped import DATA
 from scalegrow.runs.table import SCRATCH, read_table
+from scalegrow.units import format_count
 
 NAMES = {"stories": "story language", "networks": "dense networks", "text": "English novels, bytes"}
 LEVEL = 0.95
@@ -25,11 +26,12 @@ def studies() -> list[str]:
 def finals(study: str) -> pl.DataFrame:
     """Annealed rows, with `budget` in tokens per parameter and the `factor` and `base_budget` that were asked for.
 
-    Of networks the loss is the mean square error above the noise, for that is what a model can change.
+    Of networks the loss is ln(mean square error above the noise), for that is what a model can change, so that a
+    difference is a ratio of errors; of decoders it is nats a token.
     """
     rows = read_table(DATA / "reference" / f"{study}.parquet").filter(pl.col("annealed"))
     if study == "networks":
-        rows = rows.with_columns(loss=pl.col("excess"))
+        rows = rows.with_columns(loss=pl.col("excess").log())
     return rows.with_columns(budget=pl.col("stage").str.strip_suffix("tpp").cast(pl.Int64))
 
 
@@ -41,8 +43,8 @@ def transferred(rows: pl.DataFrame) -> float:
 def cells(rows: pl.DataFrame) -> pl.DataFrame:
     """A row a cell: its mean loss, how many runs, and s, pooled over all cells of its size and budget.
 
-    The runs of a cell differ in seed alone, so s^2 = sum (L - mean)^2 / df with df = sum (n - 1): independent runs,
-    never budgets of one run, since those are other cells.
+    The runs of a cell differ in seed alone: s^2 = sum (L - mean)^2 / df with df = sum (n - 1) counts independent
+    runs, never budgets of one run, since those are other cells.
     """
     found = rows.group_by(*CELL).agg(
         pl.col("loss").mean(),
@@ -53,7 +55,7 @@ def cells(rows: pl.DataFrame) -> pl.DataFrame:
     )
     df = (pl.col("n") - 1).sum().over("n_params", "budget")
     pooled = (pl.col("squares").sum().over("n_params", "budget") / df).sqrt()
-    return found.with_columns(s=pooled, df=df).drop("squares").sort(*CELL)
+    return found.with_columns(s=pooled, df=df).filter(pl.col("df") > 0).drop("squares").sort(*CELL)
 
 
 def scratch(found: pl.DataFrame, *, tuned: bool = True) -> pl.DataFrame:
@@ -86,3 +88,31 @@ def gains(found: pl.DataFrame, *, tuned: bool = True) -> pl.DataFrame:
         high=pl.Series(difference + reach),
         wins=pl.Series(wins),
     )
+
+
+def grown(study: str, *, tuned: bool = True) -> pl.DataFrame:
+    """Gains of every arm from bases of 20 tokens per parameter at the transferred learning rate."""
+    rows = finals(study)
+    usual = (pl.col("base_budget") == 20) & (pl.col("lr") == transferred(rows))
+    return gains(cells(rows), tuned=tuned).filter(usual).with_columns(study=pl.lit(NAMES[study]))
+
+
+def everywhere(*, tuned: bool = True) -> pl.DataFrame:
+    """`grown` of every study, with `size` as a label; Delta over s compares where losses have other scales."""
+    found = pl.concat([grown(study, tuned=tuned) for study in studies()], how="diagonal")
+    size = pl.col("n_params").map_elements(format_count, return_dtype=pl.String)
+    return found.with_columns(size=pl.concat_str("study", size, separator=", "))
+
+
+def for_laws(study: str) -> pl.DataFrame:
+    """Run-table rows to fit: scratch at its own best learning rate, grown runs at the transferred one.
+
+    Of SZP's lambdas only 0.4, so that an operator is one arm. Losses as measured: nats, or mean square errors.
+    """
+    rows = read_table(DATA / "reference" / f"{study}.parquet").filter(pl.col("annealed"))
+    rows = rows.with_columns(budget=pl.col("stage").str.strip_suffix("tpp").cast(pl.Int64))
+    best = scratch(cells(finals(study))).select("n_params", "budget", "lr")
+    mine = rows.filter(pl.col("operator") == SCRATCH).join(best, on=("n_params", "budget", "lr"), how="semi")
+    usual = (pl.col("operator") != "szp") | (pl.col("arm") == MAIN)
+    theirs = rows.filter(pl.col("operator") != SCRATCH, usual, pl.col("lr") == transferred(rows))
+    return pl.concat([mine, theirs])
