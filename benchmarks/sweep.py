@@ -3,10 +3,10 @@
     python benchmarks/sweep.py [--study data/reference/stories.toml] [--slice 30k]
 
 FLOPs of the whole study are counted for four plans: naive (each budget trains its own run, and each grown run its
-own base), with trunks, with shared bases, with both. Wall time is measured on a slice of it, a small target with the
-study's kinds of runs: the naive plan in one process with PyTorch's threads as they come, and with one thread, against
-`scalegrow sweep` with one worker and with as many as there are cores, so that each factor shows apart. The losses of
-both plans are compared.
+own base), with trunks, with shared bases, with both. Wall time is measured on a slice of it, a small target with
+the study's kinds of runs: the naive plan in one process with PyTorch's threads as they come, and with one thread,
+against `scalegrow sweep` with one worker and with as many as there are cores, so that each factor shows apart. The
+losses of both plans are compared.
 """
 
 import argparse
