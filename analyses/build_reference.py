@@ -40,7 +40,7 @@ def main() -> None:
         jobs = jobs_of(read_study(DATA / "reference" / f"{study}.toml"), RUNS / study)
         rows = table(jobs.values(), RUNS / study).join(asked(study), on="folder", how="left")
         told = [name for name in rows.columns if name in ALWAYS or rows[name].null_count() < rows.height]
-        kept = rows.select(told).drop("source", "optimiser.lr", "step", strict=False)
+        kept = rows.select(told).drop("source", "step", strict=False)
         target = DATA / "reference" / f"{study}.parquet"
         with new_file(target) as partial:
             kept.write_parquet(partial, compression_level=19)

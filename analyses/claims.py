@@ -1,6 +1,6 @@
 """Every figure and number of the reference study, from the shipped tables: all of its claims' scripts in turn.
 
-    python analyses/claims.py
+python analyses/claims.py
 """
 
 import time

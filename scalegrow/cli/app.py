@@ -39,6 +39,10 @@ Fix = Annotated[
     typer.Option("--fix", help="NAME=VALUE holds a coefficient; NAME=LOW:HIGH sweeps it over the draws."),
 ]
 DropHighest = Annotated[int, typer.Option(help="Leave out this many of the highest losses.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="COLUMN=VALUE[,VALUE]: keep these rows alone, such as operator=scratch,szp; repeatable."),
+]
 Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
 Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
@@ -97,6 +101,7 @@ def fit(
     delta: Delta = 1e-3,
     fix: Fix = None,
     drop_highest: DropHighest = 0,
+    where: Where = None,
     resampling: Resampling = "auto",
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -110,7 +115,7 @@ def fit(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.fit import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest)
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
     run(choice, out, resampling, draws, seed, calibrated=calibrate, level=level, as_json=json)
 
 
@@ -126,6 +131,7 @@ def validate(
     delta: Delta = 1e-3,
     fix: Fix = None,
     drop_highest: DropHighest = 0,
+    where: Where = None,
     draws: Draws = 500,
     level: Level = 0.95,
     json: Json = False,
@@ -134,7 +140,7 @@ def validate(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.validate import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest)
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
     run(choice, scheme or ["largest-out", "rolling"], draws, level, as_json=json)
 
 
