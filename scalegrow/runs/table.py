@@ -213,7 +213,7 @@ def mixing_problems(frame: pl.DataFrame) -> tuple[list[str], list[str]]:
     if len(kinds := _values(frame, "data") - {None}) > 1:
         names = ", ".join(sorted(map(str, kinds))[:3])
         refusals.append(f"losses on other data or in other tokens do not compare ({names}): fit each on its own.")
-    if differing := [name for name in frame.columns if "." in name and len(_values(frame, name)) > 1]:
+    if differing := [name for name in frame.columns if "." in name and _differs(frame, name)]:
         warnings.append(f"runs differ in {', '.join(differing[:4])}: a law takes them for runs of one recipe.")
     if several := _operators_of_several_arms(frame):
         warnings.append(f"{several[0]} was run with several settings (arm): choose with --where arm=...")
@@ -272,6 +272,12 @@ def _operators_of_several_arms(frame: pl.DataFrame) -> list[str]:
         return []
     counts = frame.group_by("operator").agg(pl.col("arm").n_unique().alias("arms")).filter(pl.col("arms") > 1)
     return sorted(counts["operator"])
+
+
+def _differs(frame: pl.DataFrame, setting: str) -> bool:
+    """Whether runs differ in a setting; runs from scratch have no start to differ in."""
+    nothing = {None} if setting.startswith("start.") else set()
+    return len(_values(frame, setting) - nothing) > 1
 
 
 def _values(frame: pl.DataFrame, column: str) -> set[object]:
