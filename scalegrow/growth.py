@@ -13,6 +13,9 @@ from scalegrow.shape import MLPShape, ModelShape, Shape, network_shape, shape_fo
 
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
+NEAR = (
+    1.25  # ratio of counts: layers are coarse, and a base further off than this is not the one that was asked for
+)
 
 GROWING = {
     ModelShape: ("n_params", "d_model", "n_layers", "vocab_size"),
@@ -171,9 +174,18 @@ def base_shape(target: Shape, wanted: float, name: str, n_layers: int | None = N
 
 
 def _shallower(target: Shape, wanted: float) -> Shape:
-    """The target with as many fewer layers as come nearest to so many parameters, at least one fewer."""
+    """The target with as many fewer layers as come nearest to so many parameters, at least one fewer.
+
+    Raises InputError where none comes near.
+    """
     name = "n_layers" if isinstance(target, ModelShape) else "depth"
     fewer: list[Shape] = [replace(target, **{name: n}) for n in range(1, getattr(target, name))]  # type: ignore[arg-type]
     if not fewer:
         raise InputError("a target of one layer has no shallower base: grow it in width.")
-    return min(fewer, key=lambda shape: abs(math.log(shape.n_params / wanted)))
+    nearest = min(fewer, key=lambda shape: abs(math.log(shape.n_params / wanted)))
+    if not 1 / NEAR < nearest.n_params / wanted < NEAR:
+        counts = f"{nearest.n_params} parameters, not {wanted:g}"
+        raise InputError(
+            f"fewer layers give a base of {counts}: give a factor near {target.n_params / nearest.n_params:.3g}."
+        )
+    return nearest

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalegrow.errors import InputError
-from scalegrow.growth import OPERATORS, Growth, operator
-from scalegrow.shape import gpt_shape, shape_for
+from scalegrow.growth import OPERATORS, Growth, base_shape, on_ladder, operator
+from scalegrow.shape import ModelShape, Shape, gpt_shape, network_shape, shape_for
 
 NAMES = [
     *("scratch", "szp", "net2net", "split", "tile", "tile_noise", "zero_pad", "perturbative_copy"),
@@ -91,3 +91,50 @@ def test_a_target_loses_nothing(name: str) -> None:
 def test_a_smaller_target_is_refused() -> None:
     with pytest.raises(InputError, match=r"^the target's n_params=14562560 is smaller than the base's 32270848"):
         Growth(gpt_shape(256), gpt_shape(128), "szp")
+
+
+DEEP = shape_for(120e3, replace(shape_for(1e5), head_dim=16), 4)
+TARGETS: list[Shape] = [
+    DEEP,
+    replace(DEEP, n_kv_heads=1, qk_norm=True, context=64),
+    shape_for(5e6),
+    network_shape(20e3),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=["four layers", "grouped heads", "ladder", "network"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "scratch"])
+def test_a_base_is_smaller_and_grows_to_its_target(target: Shape, name: str) -> None:
+    """Of the asked count, in width or in layers, and everything else is the target's."""
+    wanted = target.n_params / 2
+    base = base_shape(target, wanted, name, 4 if target in TARGETS[:2] else None)
+    growth = Growth(base, target, name)
+    deeper = operator(name).axis == "depth"
+    grouped = target == TARGETS[1]  # the ladder counts a key-value head for every head
+    assert growth.g_params == pytest.approx(2, rel=0.25 if deeper else 0.1 if grouped else 0.02)
+    if deeper:
+        assert growth.g_width == 1
+    elif target in TARGETS[:2]:
+        assert isinstance(base, ModelShape)
+        assert base.n_layers == 4
+    if isinstance(base, ModelShape) and isinstance(target, ModelShape):
+        kept = ("head_dim", "vocab_size", "tied", "context", "qk_norm")
+        assert [getattr(base, each) for each in kept] == [getattr(target, each) for each in kept]
+        assert base.n_heads // base.n_kv_heads == min(target.n_heads // target.n_kv_heads, base.n_heads)
+
+
+def test_the_ladder_s_shape_of_its_own_size_is_itself() -> None:
+    assert on_ladder(DEEP, DEEP.n_params, 4) == DEEP
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name", "message"),
+    [
+        (119.9e3, "szp", "no smaller base"),
+        (10e3, "stack", "fewer layers give a base of"),
+        (60e3, "magic", "no growth"),
+    ],
+)
+def test_bases_that_do_not_exist_are_refused(wanted: float, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        base_shape(DEEP, wanted, name, 4)

@@ -137,6 +137,32 @@ def test_the_ladder_meets_every_size_within_a_percent(n_params: float) -> None:
     assert shape_for(n_params).n_params == pytest.approx(n_params, rel=0.01)
 
 
+@settings(deadline=None)
+@given(st.integers(1, 12), st.sampled_from([16, 32]), st.floats(4.7, 8).map(lambda power: 10.0**power))
+def test_a_ladder_of_one_depth_meets_every_size_by_width_alone(depth: int, head: int, n_params: float) -> None:
+    like = replace(shape_for(1e5), head_dim=head)
+    shape = shape_for(n_params, like, depth)
+    step = replace(shape, d_ff=shape.d_ff + 1).n_params - shape.n_params  # nothing comes in smaller pieces
+    assert shape.n_params == pytest.approx(n_params, rel=0.01, abs=8 * step)
+    assert (shape.n_layers, shape.head_dim, shape.vocab_size) == (depth, head, like.vocab_size)
+    assert shape.n_heads * head >= shape.d_model > (shape.n_heads - 1) * head, "whole heads, none to spare"
+
+
+@pytest.mark.parametrize("depth", [1, 4, 12])
+def test_a_ladder_of_one_depth_climbs_in_order(depth: int) -> None:
+    like = shape_for(1e5)
+    shapes = [shape_for(n_params, like, depth) for n_params in LOG_GRID if 5e4 < n_params < 1e8]
+    for smaller, larger in pairwise(shapes):
+        assert smaller.n_params <= larger.n_params
+        assert smaller.d_model <= larger.d_model
+
+
+@pytest.mark.parametrize("depth", [0, -1, 1001])
+def test_depths_that_no_model_has_are_refused(depth: int) -> None:
+    with pytest.raises(InputError, match=f"n_layers={depth} is out of range: give 1 to 1000"):
+        shape_for(1e5, n_layers=depth)
+
+
 def test_a_larger_request_never_gives_a_smaller_shape() -> None:
     for smaller, larger in pairwise(map(shape_for, LOG_GRID)):
         assert smaller.n_params <= larger.n_params

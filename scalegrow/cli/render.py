@@ -18,8 +18,8 @@ def console() -> Console:
 
 
 def note(text: str) -> None:
-    """Progress and warnings go to stderr."""
-    Console(stderr=True, highlight=False, markup=False).print(text)
+    """Progress and warnings go to stderr, a line each."""
+    Console(stderr=True, highlight=False, markup=False).print(text, soft_wrap=True)
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -45,11 +45,17 @@ def recipe_from(file: Path | None, dials: dict[str, Any], settings: list[str]) -
         recipe = Recipe(**given)
     else:
         raise InputError("how large? give --size, such as --size 100k, or --config FILE.")
-    if Path(recipe.tokenizer).is_file() and recipe.vocab_size is None:
-        from scalegrow.train.tokenizer import make_tokenizer
-
-        recipe = replace(recipe, vocab_size=make_tokenizer(recipe.tokenizer, ()).vocab_size)
+    recipe = with_vocabulary(recipe)
     return replace(recipe, settings={**recipe.settings, **dict(map(parse_setting, settings))})
+
+
+def with_vocabulary(recipe: Recipe) -> Recipe:
+    """The recipe with the size of its tokenizer.json's vocabulary, if it names such a file and not the size."""
+    if not Path(recipe.tokenizer).is_file() or recipe.vocab_size is not None:
+        return recipe
+    from scalegrow.train.tokenizer import make_tokenizer
+
+    return replace(recipe, vocab_size=make_tokenizer(recipe.tokenizer, ()).vocab_size)
 
 
 def started(start: Path, dials: dict[str, Any], settings: list[str]) -> tuple[RunConfig, dict[str, Any]]:

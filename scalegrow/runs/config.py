@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -287,6 +287,11 @@ class RunConfig:
         """Whole steps nearest to a budget, at least 1."""
         wanted = Budget.parse(budget)
         return max(round(wanted.tokens(self.model.shape.n_params) / self.tokens_per_step), 1)
+
+    def with_budgets(self, more: Iterable[str]) -> "RunConfig":
+        """The same run to these budgets too; of two that come to the same steps, its own."""
+        by_steps = {self.steps(budget): budget for budget in (*more, *self.budgets)}
+        return dataclasses.replace(self, budgets=tuple(by_steps[steps] for steps in sorted(by_steps)))
 
     @property
     def flops_per_token(self) -> int:

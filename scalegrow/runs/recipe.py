@@ -50,8 +50,9 @@ class Recipe:
         source = self.settings.get("data.source") or self.data or ("stories" if decoder else "regression")
         if not decoder and source != "regression":
             raise InputError(f"a dense network learns 'regression', not {source!r}: leave the data out.")
-        if self.context is not None and not decoder:
-            raise InputError("a dense network has no context: leave --context out.")
+        for name in ("context", "n_layers", "head_dim"):
+            if getattr(self, name) is not None and not decoder:
+                raise InputError(f"a dense network has no {name}: leave it out.")
         tokenizer = str(self.settings.get("data.tokenizer", self.tokenizer))
         model = self._decoder(n_params, source, tokenizer) if decoder else Network(network_shape(n_params))
         items = per_step(model.shape.n_params, FEWEST_TOKENS if decoder else FEWEST_SAMPLES)

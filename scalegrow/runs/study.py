@@ -18,10 +18,17 @@ from scalegrow.growth import base_shape, operator
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.fields import build, flatten
 from scalegrow.runs.recipe import Recipe
+from scalegrow.shape import ModelShape, Shape
 from scalegrow.units import format_count, parse_count
 
-MOST_RUNS = 100_000
+MOST_RUNS, MOST_GROWTH = 100_000, 1e6
 TABLES = ("settings", "vary", "base_settings")
+DIALS = {  # settings that a study says in another place, which would overwrite them
+    "seed": "seeds = [0, 1]",
+    "data.seed": "seeds = [0, 1]",
+    "budgets": 'budgets = ["20tpp"]',
+    "start": "factors and operators",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,10 @@ class Member:
             arm = f"{''.join(c if c.isalnum() or c in '._=' else '-' for c in self.origin.candidate)}"
             arm += f"-x{self.origin.factor:g}"
         return f"{format_count(self.config.model.shape.n_params)}-{arm}-s{self.config.seed}-{self.key[:8]}"
+
+    def to_budgets_of(self, other: "Member") -> "Member":
+        """This run, to the budgets of both."""
+        return replace(self, config=self.config.with_budgets(other.config.budgets))
 
 
 @dataclass(frozen=True)
@@ -120,11 +131,20 @@ class Block:
             wanted = parse_count(recipe.size) / factor
             shape = base_shape(target.model.shape, wanted, name, recipe.n_layers)
             for budget in self.base_budgets:
-                settings = {**recipe.settings, **self.base_settings}
-                base = replace(recipe, size=str(shape.n_params), budgets=(budget,), settings=settings).config()
-                base = replace(base, model=replace(base.model, shape=shape))  # type: ignore[arg-type]
+                base = self._base(recipe, shape, budget)
                 annealed = self.base_stage == "annealed"
                 yield Member(target, Origin(Member(base), base.budgets[0], annealed, candidate, factor, seed))
+
+    def _base(self, recipe: Recipe, shape: Shape, budget: str) -> RunConfig:
+        """What a target of this recipe grows from: its settings with base_settings over them, in another shape.
+
+        A step's sequences are of the target's length too, so a step has the tokens that the base's size asks for.
+        """
+        context = shape.context if isinstance(shape, ModelShape) else None
+        settings = {**recipe.settings, **self.base_settings}
+        small = replace(recipe, size=str(shape.n_params), context=context, budgets=(budget,), settings=settings)
+        config = small.config()
+        return replace(config, model=replace(config.model, shape=shape))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -145,7 +165,7 @@ class Study:
         found: dict[str, Member] = {}
         for member in itertools.chain.from_iterable(map(_with_bases, asked)):
             there = found.get(member.key)
-            found[member.key] = _merged(there, member) if there else member
+            found[member.key] = there.to_budgets_of(member) if there else member
         return sorted(found.values(), key=lambda each: (each.config.model.shape.n_params, each.origin is not None))
 
 
@@ -154,13 +174,6 @@ def _with_bases(member: Member) -> Iterable[Member]:
     if member.origin:
         yield from _with_bases(member.origin.base)
     yield member
-
-
-def _merged(one: Member, other: Member) -> Member:
-    """One run with the budgets of both."""
-    by_steps = {one.config.steps(budget): budget for budget in (*other.config.budgets, *one.config.budgets)}
-    budgets = tuple(by_steps[steps] for steps in sorted(by_steps))
-    return replace(one, config=replace(one.config, budgets=budgets))
 
 
 def read_study(path: Path) -> Study:
@@ -182,7 +195,9 @@ def parse_study(text: str, name: str = "the study") -> Study:
     baseline, blocks = data.pop("baseline", {}), data.pop("runs", [])
     if data:
         raise InputError(f"{name} has no table {next(iter(data))!r}: write [baseline] and [[runs]].")
-    if not isinstance(baseline, dict) or not isinstance(blocks, list) or not blocks:
+    if not isinstance(baseline, dict):
+        raise InputError(f"{name}: there is one baseline: write [baseline], with its settings below.")
+    if not isinstance(blocks, list) or not blocks:
         raise InputError(f'{name} names no runs: write a [[runs]] with sizes, such as sizes = ["100k"].')
     settings = _table(baseline, "settings", f"{name}: baseline")
     if "size" in baseline:
@@ -195,17 +210,19 @@ def parse_study(text: str, name: str = "the study") -> Study:
 def _block(data: Any, where: str) -> Block:
     if not isinstance(data, dict):
         raise InputError(f"{where} is no table: write [[runs]] above it.")
+    if empty := [name for name, values in data.items() if values == []]:
+        raise InputError(f"{where}: {empty[0]} is empty: give at least one, or leave it out.")
     tables = {name: _table(data, name, where) for name in TABLES}
     block = replace(build(Block, data, where), **tables)  # type: ignore[arg-type]
-    for name, values in tables["vary"].items():
+    for name, values in block.vary.items():
         if not isinstance(values, list) or not values:
-            raise InputError(f"{where}: vary {name} = {values!r} is no list of values.")
-    for name in ("sizes", "factors", "operators", "base_budgets", "seeds"):
-        if not getattr(block, name):
-            raise InputError(f"{where}: {name} is empty: give at least one, or leave it out.")
+            raise InputError(f"{where}: vary.{name} = {values!r} is no list of values.")
+    if block.gammas and "init.gamma" in block.vary:
+        raise InputError(f"{where}: gammas and vary.init.gamma are the same: leave one out.")
     for candidate in block.operators:
-        operator(candidate.partition(":")[0].strip())
-    if wrong := [factor for factor in block.factors if not 1 <= factor < 1e6]:
+        if operator(candidate.partition(":")[0].strip()).axis == "none":
+            raise InputError(f"{where}: scratch is no way to grow: write factors = [1, 2] to have both.")
+    if wrong := [factor for factor in block.factors if not 1 <= factor < MOST_GROWTH]:
         raise InputError(f"{where}: a growth factor of {wrong[0]:g} does not grow: give 1 (scratch) or more.")
     return block
 
@@ -215,4 +232,9 @@ def _table(data: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     table = data.pop(name, {})
     if not isinstance(table, dict):
         raise InputError(f"{where}: {name} = {table!r} is no table: write {name}.optimiser.lr = 0.01.")
-    return flatten(table)
+    settings = flatten(table)
+    for setting in settings:
+        place = DIALS.get(setting) or DIALS.get(setting.partition(".")[0])
+        if place and not (name == "base_settings" and setting.endswith("seed")):  # a base may have its own
+            raise InputError(f"{where}: {name}.{setting} is decided elsewhere: write {place}.")
+    return settings

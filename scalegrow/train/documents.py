@@ -20,6 +20,7 @@ from scalegrow.train.tokenizer import SEPARATOR, needed
 
 OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 COLUMNS = ("text", "story", "content")  # what a text column is called, if nobody says
+HUB = "hub:"
 KINDS = ".txt, .jsonl (each also .xz, .gz or .bz2) or .parquet"
 DOCUMENT = 8 * 1024  # characters of a document in a text without separators
 LONGEST = 64 * 1024  # characters of a separated document; a longer one is cut like a text without
@@ -55,8 +56,8 @@ def open_corpus(source: str, column: str | None = None, revision: str | None = N
     guessed where it is not given; revision is a hub's commit, tag or branch. Raises InputError if there is
     nothing to read; damage shows when the documents are read.
     """
-    if source.startswith("hub:"):
-        return _open_hub(source.removeprefix("hub:"), column, revision)
+    if source.startswith(HUB):
+        return _open_hub(source.removeprefix(HUB), column, revision)
     if revision is not None:
         raise InputError(f"{source} has no revision {revision!r}: give one with 'hub:owner/name' only.")
     path = Path(source)

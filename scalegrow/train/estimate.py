@@ -4,7 +4,7 @@ Symbols: N parameters, D tokens, C = 6 N D training FLOPs.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from scalegrow.runs.config import RunConfig
@@ -14,11 +14,8 @@ from scalegrow.train.stages import stages
 
 BYTES_A_PARAMETER = 12  # of a checkpoint: the weights and AdamW's two moments in float32
 BYTES_A_RECORD = 150  # of a log, measured on runs of this project
-RATE_AT_100K, RATE_EXPONENT, LARGEST_RATE = (
-    3.0e10,
-    0.4,
-    6e10,
-)  # FLOP/s of one thread
+RATE_AT_100K, RATE_EXPONENT, LARGEST_RATE = 3e10, 0.4, 6e10  # FLOP/s of one thread, measured on one machine
+PRIOR = 60.0  # seconds of work after which a rate that is measured weighs as much as the one that was expected
 
 
 @dataclass(frozen=True)
@@ -63,3 +60,21 @@ def speed(done: Iterable[tuple[RunConfig, float]]) -> float:
     """How fast this machine is over the usual rate, by finished runs and their seconds; 1 where there are none."""
     known = [(flops(config) / usual_rate(config), seconds) for config, seconds in done if seconds > 0]
     return sum(usual for usual, _ in known) / sum(seconds for _, seconds in known) if known else 1.0
+
+
+def measured_rate(gained: float, worked: float, expected: float) -> float:
+    """Work that a worker does a second: `gained` in `worked` seconds, with PRIOR seconds of what was expected."""
+    return (max(gained, 0.0) + PRIOR * expected) / (worked + PRIOR)
+
+
+def time_left(members: Iterable[Member], left: Mapping[str, float], workers: int) -> float:
+    """Seconds until runs are done, by the seconds of work left of each (none of those that are not named).
+
+    An even share for each worker, or the longest run with the base it waits for, whichever is more.
+    """
+
+    def with_base(member: Member) -> float:
+        return left.get(member.key, 0.0) + (with_base(member.origin.base) if member.origin else 0.0)
+
+    longest = max((with_base(member) for member in members if member.key in left), default=0.0)
+    return max(sum(left.values()) / workers, longest)

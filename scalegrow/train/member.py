@@ -1,6 +1,7 @@
 """One run of a study, from its base's checkpoint or from nothing to its last budget, in a folder of its own."""
 
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from scalegrow.train.candidates import Candidate
 from scalegrow.train.checkpoint_growth import grow_checkpoint
 from scalegrow.train.distributed import start_ranks
 from scalegrow.train.operators import Plan, plan
-from scalegrow.train.run import train
+from scalegrow.train.run import BusyError, kept_config, train
 from scalegrow.train.stages import Stage, stages
 from scalegrow.train.start import start_of
 from scalegrow.train.state import read_facts, step_name
 
 FINISHED, GROWN, TOLD = "finished.json", "start", ("zero_step_kl", "new_token_share", "locked")
+PATIENCE = 120.0  # seconds for a worker to save in; so long may one of a sweep that was killed hold a folder
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def execute(job: Job, threads: int = 1, device: str | None = "cpu") -> None:
     """
     torch.set_num_threads(threads)
     config, lineage = started_member(job)
-    train(config, job.folder, start_ranks(device), cache=job.cache)
+    _train(config, job, device)
     done = {
         "key": job.member.key,
         "run": config.digest(),
@@ -55,20 +57,40 @@ def execute(job: Job, threads: int = 1, device: str | None = "cpu") -> None:
         partial.write_text(json.dumps(done, indent=1))
 
 
+def _train(config: RunConfig, job: Job, device: str | None) -> None:
+    """Train, once the worker of a sweep that was killed a moment ago has saved and let go of the folder."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            train(config, job.folder, start_ranks(device), cache=job.cache)
+            return
+        except BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+
+
 def started_member(job: Job) -> tuple[RunConfig, dict[str, Any]]:
     """The run's config with its start, and the start's lineage; grown first if it is not there yet."""
-    origin = job.member.origin
+    origin, config = job.member.origin, with_budgets_there(job.member.config, job.folder)
     if origin is None:
-        return job.member.config, {}
+        return config, {}
     assert job.base is not None
     assert job.base_folder is not None
     grown = job.folder / GROWN / step_name(0)
     if not grown.exists():
         candidate = Candidate.parse(origin.candidate, origin.seed)
-        checkpoint = job.base_folder / checkpoint_name(job.base, origin)
+        base = with_budgets_there(job.base, job.base_folder)
+        checkpoint = job.base_folder / checkpoint_name(base, origin)
         grow_checkpoint(checkpoint, grown.parent, growth_plan(job.member), candidate.policies, job.cache)
     facts = read_facts(grown)
-    return replace(job.member.config, start=start_of(facts, str(grown))), facts["lineage"]
+    return replace(config, start=start_of(facts, str(grown))), facts["lineage"]
+
+
+def with_budgets_there(config: RunConfig, folder: Path) -> RunConfig:
+    """The run to the budgets that its folder was begun for as well, which a study may since have dropped."""
+    there = kept_config(folder)
+    return replace(config, budgets=there.with_budgets(config.budgets).budgets) if there else config
 
 
 def growth_plan(member: Member) -> Plan:
@@ -83,6 +105,8 @@ def growth_plan(member: Member) -> Plan:
 def checkpoint_name(base: RunConfig, origin: Origin) -> str:
     """Where in its base's folder the checkpoint is that a member grows from. Raises InputError."""
     end = base.steps(origin.budget)
+    if base.schedule.kind == "constant":
+        raise InputError("a constant rate leaves no base at its budgets to grow from: choose schedule.kind wsd.")
     branch = next(stage for stage in stages(base) if stage.annealed and stage.end == end)
     if origin.annealed:
         return f"{branch.name}/checkpoints/{step_name(end)}"
@@ -93,19 +117,16 @@ def checkpoint_name(base: RunConfig, origin: Origin) -> str:
 
 def flops(config: RunConfig) -> float:
     """6 N D of all that is trained: the trunk and every cool-down."""
-    return float(sum(stage.end - stage.start for stage in stages(config))) * per_step_flops(config)
-
-
-def per_step_flops(config: RunConfig) -> float:
-    """6 N D of one step."""
-    return float(config.flops_per_token * config.tokens_per_step)
+    steps = sum(stage.end - stage.start for stage in stages(config))
+    return float(steps * config.flops_per_token * config.tokens_per_step)
 
 
 def finished(job: Job) -> dict[str, Any] | None:
     """What finished.json says, if this run has been trained to all its budgets."""
-    told = note_of(job.folder)
-    done = told.get("key") == job.member.key and {*job.member.config.budgets} <= {*told.get("budgets", ())}
-    return told if done else None
+    told, steps = note_of(job.folder), job.member.config.steps
+    if told.get("key") != job.member.key:
+        return None
+    return told if {*map(steps, job.member.config.budgets)} <= {*map(steps, told.get("budgets", ()))} else None
 
 
 def note_of(folder: Path) -> dict[str, Any]:

@@ -36,8 +36,14 @@ TOLD = (  # of a start, to the run table
     "growth_factor_non_embedding",
     "growth_factor_width",
 )
+# Of a run that was begun: it may get further budgets, its folder may be moved, and it may save more often.
+MAY_CHANGE = {"budgets", "start.checkpoint", "checkpoint_seconds"}
 BYTES_PER_PARAMETER = 16  # weights, gradients and two moments in float32
 BYTES_PER_LOGIT = 12  # logits, their gradient and the softmax
+
+
+class BusyError(InputError):
+    """Another process trains in the folder."""
 
 
 def train(
@@ -178,11 +184,17 @@ def _take(folder: Path, config: RunConfig, task: Task, held: ExitStack) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise InputError(f"another process trains in {folder}: wait, or choose another --out.") from None
+        raise BusyError(f"another process trains in {folder}: wait, or choose another --out.") from None
     if not (folder / CONFIG).exists() and any(folder.glob("*/log.jsonl")):
         raise InputError(f"{folder} holds a run without its {CONFIG}: restore it, or choose another --out.")
     _keep_config(folder / CONFIG, config)
     _keep_data(folder / DATA, task.describe())
+
+
+def kept_config(folder: Path) -> RunConfig | None:
+    """The config that a folder's run was begun with, None where it was not. Raises InputError if it is damaged."""
+    there = _kept(folder / CONFIG)
+    return None if there is None else RunConfig.from_dict(there)
 
 
 def _keep_data(path: Path, description: dict[str, object]) -> None:
@@ -215,17 +227,17 @@ def _keep(path: Path, data: Any) -> None:
 
 
 def _keep_config(path: Path, config: RunConfig) -> None:
-    """Write the config, or check that the one there is the same but for further budgets."""
+    """Write the config, or check that the one there is the same but for what may change: see MAY_CHANGE."""
     wanted = json.loads(json.dumps(config.to_dict()))
-    if (there := _kept(path)) is not None:
-        old = RunConfig.from_dict(there)
-        different = sorted(_differences(json.loads(json.dumps(old.to_dict())), wanted))
-        if different and different != ["budgets"]:
-            names = ", ".join(different[:3])
+    if (old := kept_config(path.parent)) is not None:
+        different = _differences(json.loads(json.dumps(old.to_dict())), wanted)
+        if other := sorted(different - MAY_CHANGE):
+            names = ", ".join(other[:3])
             raise InputError(f"{path.parent} holds another run (it differs in {names}): choose another --out.")
         if not different:
             return
-        require_extension(old, config, path.parent)
+        if "budgets" in different:
+            require_extension(old, config, path.parent)
     _keep(path, wanted)
 
 

@@ -7,17 +7,22 @@ failed for another reason is not, and neither is what would grow from it.
 import fcntl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
+from scalegrow.runs.config import RunConfig
 from scalegrow.runs.log import last_step
+from scalegrow.runs.recipe import is_text
 from scalegrow.runs.study import Member, Study
-from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan, per_step_flops
+from scalegrow.train.documents import HUB, open_corpus
+from scalegrow.train.evaluate import require_heldout
+from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan
 from scalegrow.train.stages import stages
+from scalegrow.train.task import task_for
 from scalegrow.train.workers import Event, Workers
 
 POLL = 1.0  # seconds between looks at the logs
@@ -26,16 +31,21 @@ RUNS, PACKED = "runs", "packed"
 
 @dataclass
 class Outcome:
-    """What a sweep came to: keys of runs, and why those that failed did."""
+    """What a sweep came to, so far: keys of runs, and why those that failed did."""
 
     finished: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
     deaths: int = 0
 
+    def open(self, jobs: dict[str, Job]) -> set[str]:
+        """Waiting runs that may still begin: their base did not fail."""
+        bases = {key: jobs[key].member.origin for key in self.waiting}
+        return {key for key, origin in bases.items() if not (origin and origin.base.key in self.failed)}
+
 
 Tell = Callable[[str], None]
-Watch = Callable[[dict[str, float]], None]
+Watch = Callable[[Outcome, dict[str, float]], None]
 
 
 def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, Job]:
@@ -56,7 +66,7 @@ def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, 
 
 
 def sweep(jobs: dict[str, Job], workers: Workers, *, retries: int, tell: Tell, watch: Watch) -> Outcome:
-    """Run what is not finished; tell says what ended, watch gets each run's FLOPs so far.
+    """Run what is not finished; tell says what ended, watch gets the share of each run at work that is done.
 
     Raises KeyboardInterrupt after the workers have saved.
     """
@@ -76,7 +86,7 @@ def sweep(jobs: dict[str, Job], workers: Workers, *, retries: int, tell: Tell, w
                 running.remove(event.key)
                 tries[event.key] = tries.get(event.key, 0) + 1
                 _settle(event, jobs[event.key], outcome, tries[event.key] <= retries, tell)
-            watch({key: flops_so_far(jobs[key]) for key in running})
+            watch(outcome, {key: share_done(jobs[key]) for key in running})
     finally:
         workers.stop()
     return outcome
@@ -94,26 +104,54 @@ def _settle(event: Event, job: Job, outcome: Outcome, again: bool, tell: Tell) -
     elif again:
         outcome.deaths += 1
         outcome.waiting.add(event.key)
-        tell(f"{name}: its worker died ({event.message}); it is tried again from its last checkpoint")
+        tell(f"{name}: its worker died ({_cause(event)}); it is tried again from its last checkpoint")
     else:
         outcome.deaths += 1
-        outcome.failed[event.key] = f"its workers died, the last of {event.message}"
+        outcome.failed[event.key] = f"its workers died, the last of {_cause(event)}"
         tell(f"{name}: given up: {outcome.failed[event.key]}")
+
+
+def _cause(event: Event) -> str:
+    """Why a worker died; one that saved first was asked to, by someone else than the sweep."""
+    return event.message or "stopped from outside"
 
 
 def ready(jobs: dict[str, Job], outcome: Outcome) -> list[str]:
     """Waiting runs whose base is finished, in the study's order."""
-    bases = {key: job.member.origin.base.key if job.member.origin else None for key, job in jobs.items()}
-    return [key for key in jobs if key in outcome.waiting and bases[key] in {None, *outcome.finished}]
+    return [key for key, job in jobs.items() if key in outcome.waiting and _may_begin(job, outcome)]
 
 
-def flops_so_far(job: Job) -> float:
-    """6 N D that a run's logs tell of."""
-    steps = 0
-    for stage in stages(job.member.config):
+def _may_begin(job: Job, outcome: Outcome) -> bool:
+    return job.member.origin is None or job.member.origin.base.key in outcome.finished
+
+
+def share_done(job: Job) -> float:
+    """The share of a run's steps, trunk and cool-downs, that its logs tell of."""
+    planned = stages(job.member.config)
+    made = 0
+    for stage in planned:
         reached = last_step(job.folder / stage.name / "log.jsonl")
-        steps += max(min(reached, stage.end) - stage.start, 0)
-    return steps * per_step_flops(job.member.config)
+        made += max(min(reached, stage.end) - stage.start, 0)
+    return made / sum(stage.end - stage.start for stage in planned)
+
+
+def require_texts(jobs: Iterable[Job]) -> None:
+    """Raise InputError where a text is missing on this machine; hubs are not asked."""
+    for config, _ in _one_of_each_data(jobs):
+        if is_text(config.data.source) and not config.data.source.startswith(HUB):
+            open_corpus(config.data.source, config.data.column, config.data.revision)
+
+
+def prepare(jobs: Iterable[Job]) -> None:
+    """Tokenize every text, once for all runs. Raises InputError where data are missing or do not fit."""
+    for config, cache in _one_of_each_data(jobs):
+        require_heldout(task_for(config, cache))
+
+
+def _one_of_each_data(jobs: Iterable[Job]) -> list[tuple[RunConfig, Path]]:
+    """A config for every data source, whatever the order of its items, and where its tokens are kept."""
+    found = {replace(job.member.config.data, seed=0): (job.member.config, job.cache) for job in jobs}
+    return list(found.values())
 
 
 def table(jobs: Iterable[Job], folder: Path) -> pl.DataFrame:

@@ -4,18 +4,19 @@ import multiprocessing
 import os
 import signal
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Literal, Protocol
 
 from scalegrow.errors import InputError
-from scalegrow.train.interrupt import InterruptedRun
-from scalegrow.train.member import Job, execute
+from scalegrow.train.member import PATIENCE, Job, execute
 
-PATIENCE = 120.0  # seconds to save in, once asked to stop
 QUIT = None
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 Kind = Literal["finished", "failed", "stopped", "died"]
 DIED: Kind = "died"
 
@@ -46,13 +47,14 @@ class Workers(Protocol):
 
 
 class LocalWorkers:
-    """So many processes of so many threads, sharing out the GPUs where device is cuda.
+    """So many processes of so many threads, sharing out the GPUs where there are any.
 
     Every process has its own PyTorch: two of one thread train small models faster than one of two. On a GPU,
-    several share it, so that runs too small to fill it run side by side.
+    several share it, so that runs too small to fill it run side by side. gpus are as CUDA_VISIBLE_DEVICES names
+    them.
     """
 
-    def __init__(self, count: int, threads: int = 1, device: str = "cpu", gpus: int = 0) -> None:
+    def __init__(self, count: int, threads: int = 1, device: str = "cpu", gpus: tuple[str, ...] = ()) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._settings = (threads, device)
         self._gpus = gpus
@@ -64,7 +66,8 @@ class LocalWorkers:
         """Give a job to an idle process, or to a new one on the GPU with the fewest."""
         worker = self._idle.pop() if self._idle else self._hired()
         self._busy[job.member.key] = worker
-        worker.connection.send(job)
+        with suppress(OSError):  # one that died idle: its death is the job's next event
+            worker.connection.send(job)
 
     def free(self) -> int:
         """Processes without a job, born or not."""
@@ -81,14 +84,18 @@ class LocalWorkers:
         """SIGTERM to all that train; they save. SIGKILL to what has not answered in time."""
         for worker in self._busy.values():
             worker.process.terminate()
-        found = []
+        until, found = time.monotonic() + PATIENCE, []
         for key, worker in list(self._busy.items()):
-            worker.connection.poll(PATIENCE)
+            worker.connection.poll(max(until - time.monotonic(), 0))
             found.append(self._event(key))
         for worker in self._idle:
             worker.close()
         self._idle = []
         return found
+
+    def processes(self) -> dict[str, int]:
+        """The process number behind each job at work."""
+        return {key: worker.process.pid or 0 for key, worker in self._busy.copy().items()}
 
     def _event(self, key: str) -> Event:
         worker = self._busy.pop(key)
@@ -101,17 +108,16 @@ class LocalWorkers:
         else:
             worker.close()
         if kind == DIED:
-            code = worker.process.exitcode
-            message = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            message = _death(worker.process.exitcode)
         return Event(key, kind, message)
 
     def _hired(self) -> "_Worker":
         """A new process, on the GPU with the fewest."""
-        crowd = [worker.gpu for worker in (*self._busy.values(), *self._idle)]
-        gpu = min(range(self._gpus), key=crowd.count) if self._gpus else None
+        gpu = least_crowded(self._gpus, [worker.gpu for worker in (*self._busy.values(), *self._idle)])
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, gpu, *self._settings), daemon=True)
-        process.start()
+        with _without_ctrl_c():
+            process.start()
         there.close()
         return _Worker(process, here, gpu)
 
@@ -120,7 +126,7 @@ class LocalWorkers:
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    gpu: int | None
+    gpu: str | None
 
     def close(self) -> None:
         """End it: a process that does not leave when told so is killed."""
@@ -133,24 +139,48 @@ class _Worker:
             self.process.join()
 
 
-def _work(connection: Connection, gpu: int | None, threads: int, device: str) -> None:
+def visible_gpus(count: int) -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process sees, so many of them."""
+    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    return tuple(named or map(str, range(count)))[:count]
+
+
+def least_crowded(gpus: tuple[str, ...], taken: Iterable[str | None]) -> str | None:
+    """The GPU with the fewest workers, of equals the first; None where there is no GPU."""
+    return min(gpus, key=[*taken].count, default=None)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """What is started here never sees Ctrl-C, which reaches all of a terminal; it is asked to stop by SIGTERM."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _death(code: int | None) -> str:
+    """SIGKILL, or exit code 1."""
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+def _work(connection: Connection, gpu: str | None, threads: int, device: str) -> None:
     """A worker's life: jobs until told to quit."""
-    os.setsid()  # Ctrl-C reaches a whole group of processes; these are asked to stop by their parent
+    os.setsid()  # a terminal that closes hangs up on its whole session: this one is asked to save first
     threading.Thread(target=_follow_parent, daemon=True).start()
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    try:
+        os.environ[VISIBLE] = gpu
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone
         while (job := connection.recv()) is not QUIT:
             connection.send(outcome(job, threads, device))
-    except EOFError:
-        return  # the parent is gone
 
 
 def outcome(job: Job, threads: int, device: str) -> tuple[Kind, str]:
     """Train a job: what became of it, in words."""
     try:
         execute(job, threads, device)
-    except InterruptedRun:
+    except KeyboardInterrupt:
         return "stopped", ""
     except InputError as error:
         return "failed", str(error)
