@@ -32,7 +32,7 @@ def effect(g: float, tpp: float) -> float:
 
 
 def study(rng: np.random.Generator, noise: float = NOISE, seeds: int = 3) -> pl.DataFrame:
-    """Annealed rows of one size: scratch at two learning rates, the first of them best, and SZP at every factor."""
+    """Annealed rows of one size: scratch at two learning rates, the first one best, and SZP at every factor."""
     arms = [("scratch", 1.0, 0.005), ("scratch", 1.0, 0.01), *(("szp:shrink=0.4", g, 0.005) for g in FACTORS)]
     rows = []
     for arm, g, lr in arms:

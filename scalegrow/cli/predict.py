@@ -16,7 +16,7 @@ from scalegrow.cli.render import (
 )
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth, operator
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, Domain
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.store import read_fit
 from scalegrow.plan.advise import advice
@@ -99,7 +99,7 @@ def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str)
     out.print(
         table(
             ("", "estimate", f"{percent} interval", f"{percent} for one new run"),
-            decision_rows(decision, fit.domain["g"]),
+            decision_rows(decision, fit.domain),
         )
     )
     out.print(
@@ -109,21 +109,33 @@ def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str)
     out.print(f"Advice: {sentence}")
 
 
-def decision_rows(d: Decision, factors: tuple[float, float]) -> list[tuple[str, str, str, str]]:
-    """One row per thing decided; factors: the smallest and largest g of the fitted runs."""
+def decision_rows(d: Decision, domain: Domain) -> list[tuple[str, str, str, str]]:
+    """One row per thing decided; those that lie outside the fitted runs say so."""
     nats, signed = "{:.3f}".format, "{:+.3f}".format
-    edge = {factors[0]: " (smallest fitted)", factors[1]: " (largest fitted)"}
-    best = next((text for g, text in edge.items() if abs(d.best_factor.value / g - 1) < 1e-6), "")
+    edges = dict(zip(domain["g"], ("smallest fitted", "largest fitted"), strict=True))
+    best = next((text for g, text in edges.items() if abs(d.best_factor.value / g - 1) < 1e-6), "")
+    budget = outside(d.break_even_budget, domain, "tpp")
+    largest = outside(d.largest_useful_factor, domain, "g")
     return [
         ("loss from scratch", *loss_cells(d.loss_scratch, nats)),
         ("loss grown", *loss_cells(d.loss_grown, nats)),
         ("difference (grown - scratch)", *loss_cells(d.difference, signed)),
         ("probability growing wins", *cells(d.probability_growing_wins, "{:.2f}".format), ""),
         ("compute saved at equal loss", *cells(d.compute_saved, percent), ""),
-        ("growing wins up to, tok/param", *cells(d.break_even_budget, budget_text), ""),
-        ("largest useful growth factor", *cells(d.largest_useful_factor, factor_text), ""),
-        ("best growth factor", *cells(d.best_factor, "{:.2f}".format), best.strip(" ()")),
+        ("growing wins up to, tok/param", *cells(d.break_even_budget, budget_text), budget),
+        ("largest useful growth factor", *cells(d.largest_useful_factor, factor_text), largest),
+        ("best growth factor", *cells(d.best_factor, "{:.2f}".format), best),
     ]
+
+
+def outside(found: Estimate, domain: Domain, name: str) -> str:
+    """'beyond the fitted 30' where a scan's result lies outside the fitted runs; nothing where there is none."""
+    if name not in domain or not 0 < found.value < float("inf"):
+        return ""
+    low, high = domain[name]
+    if low <= found.value <= high:
+        return ""
+    return f"beyond the fitted {high:.3g}" if found.value > high else f"below the fitted {low:.3g}"
 
 
 def cells(estimate: Estimate, form: Any) -> tuple[str, str]:
