@@ -10,7 +10,7 @@ off its own losses by a monotone cubic in ln D (PCHIP), within the measured budg
 import altair as alt
 import numpy as np
 import polars as pl
-from figures import COLOURS, by_budget_and_size, save
+from figures import COLOURS, FACTOR_AXIS, by_budget_and_size, save
 from reference import LEVEL, MAIN, NAMES, cells, everywhere, finals, scratch, studies
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
@@ -55,9 +55,9 @@ def main() -> None:
         alt.Chart(found)
         .mark_point(filled=True, size=45)
         .encode(
-            x=alt.X("factor:Q", scale=alt.Scale(type="log", base=2), title="g"),
+            x=alt.X("factor:Q", scale=alt.Scale(type="log", base=2), axis=FACTOR_AXIS, title="g"),
             y=alt.Y("gap:Q", title="Delta at equal compute"),
-            color=alt.Color("payer:N", title="base cost", scale=alt.Scale(range=COLOURS)),
+            color=alt.Color("payer:N", title="base cost", sort=list(SHARES), scale=alt.Scale(range=COLOURS)),
         )
     )
     save(by_budget_and_size(chart), "base_cost")

@@ -8,7 +8,7 @@ The same runs (SZP, lambda 0.4) under three names of their factor, and the bound
 import altair as alt
 import numpy as np
 import polars as pl
-from figures import COLOURS, by_budget_and_size, save
+from figures import COLOURS, FACTOR_AXIS, by_budget_and_size, save
 from growth_bound import bounds
 from reference import MAIN, everywhere
 
@@ -39,7 +39,7 @@ def main() -> None:
         alt.Chart(long)
         .mark_line(point=True)
         .encode(
-            x=alt.X("g:Q", scale=alt.Scale(type="log", base=2)),
+            x=alt.X("g:Q", scale=alt.Scale(type="log", base=2), axis=FACTOR_AXIS),
             y=alt.Y("difference:Q", title="Delta"),
             color=alt.Color("kind:N", title="g in", scale=alt.Scale(range=COLOURS)),
         )

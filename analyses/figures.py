@@ -5,6 +5,7 @@ from pathlib import Path
 import altair as alt
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+FACTOR_AXIS = alt.Axis(values=[1, 1.5, 2, 3, 4, 6, 8, 16])
 COLOURS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000"]  # apart in grey too
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
 
@@ -21,7 +22,12 @@ def save(chart: alt.TopLevelMixin, name: str) -> None:
 def by_budget_and_size(chart: alt.Chart, width: int = 150, height: int = 130) -> alt.FacetChart:
     """A chart for each target size (rows) and budget (columns), each with its own scale of losses."""
     budget = alt.Column("budget:O", title="tokens (samples) per parameter")
-    facets = chart.properties(width=width, height=height).facet(column=budget, row=alt.Row("size:N", title=None))
+    zero = alt.Chart(chart.data).mark_rule(color="#555555", strokeDash=[4, 3]).encode(y=alt.datum(0))
+    facets = (
+        alt.layer(zero, chart, data=chart.data)
+        .properties(width=width, height=height)
+        .facet(column=budget, row=alt.Row("size:N", title=None))
+    )
     return facets.resolve_scale(y="independent")
 
 

@@ -9,7 +9,7 @@ so the shares are descriptions; P carries the noise of runs.
 
 import altair as alt
 import polars as pl
-from figures import COLOURS, save
+from figures import COLOURS, FACTOR_AXIS, save
 from reference import MAIN, everywhere
 
 
@@ -45,12 +45,17 @@ def main() -> None:
             f"{row['mean']:+.4f}"
         )
     chart = alt.Chart(found).encode(
-        x=alt.X("factor:Q", scale=alt.Scale(type="log", base=2), title="growth factor asked for, in parameters"),
+        x=alt.X(
+            "factor:Q",
+            scale=alt.Scale(type="log", base=2),
+            axis=FACTOR_AXIS,
+            title="growth factor asked for, in parameters",
+        ),
         y=alt.Y(
             "probability:Q", title="P(one grown run ends below one scratch run)", scale=alt.Scale(domain=[0, 1])
         ),
         color=alt.Color("study:N", title=None, scale=alt.Scale(range=COLOURS)),
-        strokeDash=alt.StrokeDash("budgets:N", title=None),
+        strokeDash=alt.StrokeDash("budgets:N", title=None, legend=alt.Legend(symbolType="stroke")),
     )
     title = alt.Title("Which factor is reliable", subtitle="SZP, lambda 0.4; mean over target sizes")
     half = alt.Chart().mark_rule(color="#555555").encode(y=alt.datum(0.5))
