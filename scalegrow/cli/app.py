@@ -167,6 +167,42 @@ def allocate(
 
 
 @app.command()
+def design(
+    flops: Annotated[str, typer.Option(help="Compute to spend on new runs: 1e16.")],
+    base: Annotated[str, typer.Option(help="Parameters of the base model: 50M, 1.2B.")],
+    budget: Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")],
+    factor: Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")] = None,
+    target: Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")
+    ] = None,
+    base_budget: Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")] = "20tpp",
+    base_cost: Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")] = "sunk",
+    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "warmstart",
+    seeds: Annotated[int, typer.Option(help="Seeds of one run, at most.")] = 3,
+    size_min: Annotated[
+        str | None, typer.Option(help="Parameters of the smallest run; by default the smallest fitted.")
+    ] = None,
+    size_max: Annotated[
+        str | None, typer.Option(help="Parameters of the largest; by default the largest fitted or the target.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="A study whose [baseline] the runs share, and whose seeds they avoid.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the study (TOML) for `scalegrow sweep`.")
+    ] = None,
+    level: Level = 0.95,
+    json: Json = False,
+) -> None:
+    """Choose the runs that make a decision surest for the FLOPs, as a study to sweep."""
+    from scalegrow.cli.design import Room, run
+
+    question = (base, factor, target, budget, operator, base_budget, base_cost)
+    run(fit, flops, question, Room(seeds, size_min, size_max, baseline), out, level, as_json=json)
+
+
+@app.command()
 def train(
     size: Annotated[str | None, typer.Option(help="Parameters of the model: 100k, 1M.")] = None,
     budget: Annotated[

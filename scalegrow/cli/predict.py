@@ -43,6 +43,28 @@ def run(
 ) -> None:
     """Resolve the words, decide, print."""
     fit = load_fit(fit_name)
+    growth, question = asked(fit, base, factor, target, budget, operator_name, base_budget, base_cost)
+    decision = decide(fit, question, level)
+    sentence = advice(fit, decision)
+    if as_json:
+        print_json(as_data(fit_name, fit, growth, decision, sentence))
+    else:
+        show(fit_name, fit, growth, decision, sentence)
+    if strict and decision.distance > 0:
+        raise typer.Exit(EXIT_OUTSIDE)
+
+
+def asked(
+    fit: Fit,
+    base: str,
+    factor: float | None,
+    target: str | None,
+    budget: str,
+    operator_name: str | None,
+    base_budget: str,
+    base_cost: str,
+) -> tuple[Growth, Question]:
+    """The growth and question that these words stand for; without an operator, the first that the fit knows."""
     chosen = operator_name or next(iter(fit.law.form.operators), "szp")
     growth = Growth.by_factor(parse_count(base), resolve_factor(base, factor, target), operator(chosen).name)
     N, N_base = float(growth.target.n_params), float(growth.base.n_params)
@@ -54,14 +76,7 @@ def run(
         operator=chosen,
         base_cost=BaseCost.parse(base_cost),
     )
-    decision = decide(fit, question, level)
-    sentence = advice(fit, decision)
-    if as_json:
-        print_json(as_data(fit_name, fit, growth, decision, sentence))
-    else:
-        show(fit_name, fit, growth, decision, sentence)
-    if strict and decision.distance > 0:
-        raise typer.Exit(EXIT_OUTSIDE)
+    return growth, question
 
 
 def resolve_factor(base: str, factor: float | None, target: str | None) -> float:
@@ -175,24 +190,9 @@ def shape_text(shape: Any) -> str:
 
 def as_data(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str) -> dict[str, Any]:
     """The decision for a program: the schema is documented in docs/json.md."""
-    q = decision.question
     return {
         "schema": "scalegrow-predict/1",
-        "question": {
-            "base_params": q.N_base,
-            "target_params": q.N,
-            "growth_factor": q.g,
-            "growth_factor_non_embedding": growth.g_non_embedding,
-            "growth_factor_width": growth.g_width,
-            "operator": q.operator,
-            "tokens": q.D,
-            "tokens_grown": q.D_grown,
-            "tokens_per_param": q.D / q.N,
-            "base_tokens": q.D_base,
-            "flops": 6 * q.N * q.D,
-            "base_flops": q.base_flops,
-            "base_cost": str(q.base_cost),
-        },
+        "question": question_data(growth, decision.question),
         "level": decision.level,
         "loss_scratch": json_estimate(decision.loss_scratch),
         "loss_grown": json_estimate(decision.loss_grown),
@@ -210,4 +210,23 @@ def as_data(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: s
         },
         "fit": {"name": name, "law": fit.law.form.name, "status": fit.status.name, "runs": fit.n_runs},
         "advice": sentence,
+    }
+
+
+def question_data(growth: Growth, q: Question) -> dict[str, Any]:
+    """What was asked, for a program."""
+    return {
+        "base_params": q.N_base,
+        "target_params": q.N,
+        "growth_factor": q.g,
+        "growth_factor_non_embedding": growth.g_non_embedding,
+        "growth_factor_width": growth.g_width,
+        "operator": q.operator,
+        "tokens": q.D,
+        "tokens_grown": q.D_grown,
+        "tokens_per_param": q.D / q.N,
+        "base_tokens": q.D_base,
+        "flops": 6 * q.N * q.D,
+        "base_flops": q.base_flops,
+        "base_cost": str(q.base_cost),
     }
