@@ -390,6 +390,13 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         command._workers(replace(HERE, device="cuda"))
 
 
+def test_without_ray_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "scalegrow.train.ray_workers", raising=False)
+    with pytest.raises(InputError, match=r"pip install 'scalegrow\[ray\]'"):
+        command._workers(replace(HERE, ray="local"))
+
+
 def test_workers_fill_the_machine() -> None:
     cores = os.cpu_count() or 1
     assert replace(HERE, workers=None).count(0) == cores
