@@ -11,8 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, FACTOR_AXIS, by_budget_and_size, save
-from reference import LEVEL, MAIN, NAMES, cells, everywhere, finals, scratch, studies
-from scipy import stats
+from reference import MAIN, NAMES, cells, everywhere, finals, scratch, studies, with_interval
 from scipy.interpolate import PchipInterpolator
 
 SHARES = {"sunk": 0.0, "amortised:4": 0.25, "paid": 1.0}
@@ -30,9 +29,8 @@ def charged(study: str, found: pl.DataFrame) -> pl.DataFrame:
         for name, share in SHARES.items():
             equal = row["tokens"] + share * row["base_params"] * row["base_tokens"] / row["n_params"]
             gap = row["loss"] - float(by_size[row["n_params"]](np.log(equal)))
-            reach = stats.t.ppf((1 + LEVEL) / 2, row["df"]) * row["s"] * np.sqrt(1 / row["n"] + 1 / row["m"])
-            rows.append({**row, "payer": name, "gap": gap, "low": gap - reach, "high": gap + reach})
-    return pl.DataFrame(rows).filter(pl.col("gap").is_not_nan())
+            rows.append({**row, "payer": name, "gap": gap})
+    return with_interval(pl.DataFrame(rows, infer_schema_length=None).filter(pl.col("gap").is_not_nan()), "gap")
 
 
 def main() -> None:

@@ -1,10 +1,9 @@
 """The reference study's tables, and differences of grown runs to scratch with intervals, for the claims.
 
 Symbols: g growth factor, Delta = L_grown - L_scratch (negative: growing wins), s the pooled standard deviation of
-one run about its cell's mean.
+one run about its cell's mean, n and m the runs of a grown and a scratch cell.
 """
 
-import numpy as np
 import polars as pl
 from scipy import stats
 
@@ -41,10 +40,11 @@ def transferred(rows: pl.DataFrame) -> float:
 
 
 def cells(rows: pl.DataFrame) -> pl.DataFrame:
-    """A row a cell: its mean loss, how many runs, and s, pooled over all cells of its size and budget.
+    """A row a cell: its mean loss, how many runs, and s, pooled over the cells of its size, budget and kind.
 
     The runs of a cell differ in seed alone: s^2 = sum (L - mean)^2 / df with df = sum (n - 1) counts independent
-    runs, never budgets of one run, since those are other cells.
+    runs, never budgets of one run, since those are other cells. The kinds are scratch and grown: grown runs carry
+    their base's seed as well and scatter more.
     """
     found = rows.group_by(*CELL).agg(
         pl.col("loss").mean(),
@@ -53,8 +53,9 @@ def cells(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("growth_factor", "growth_factor_non_embedding", "growth_factor_width", "zero_step_kl").mean(),
         pl.col("base_params", "base_tokens", "tokens", "operator").first(),
     )
-    df = (pl.col("n") - 1).sum().over("n_params", "budget")
-    pooled = (pl.col("squares").sum().over("n_params", "budget") / df).sqrt()
+    alike = ("n_params", "budget", pl.col("operator") == SCRATCH)
+    df = (pl.col("n") - 1).sum().over(alike)
+    pooled = (pl.col("squares").sum().over(alike) / df).sqrt()
     return found.with_columns(s=pooled, df=df).filter(pl.col("df") > 0).drop("squares").sort(*CELL)
 
 
@@ -70,24 +71,29 @@ def scratch(found: pl.DataFrame, *, tuned: bool = True) -> pl.DataFrame:
 def gains(found: pl.DataFrame, *, tuned: bool = True) -> pl.DataFrame:
     """Delta of every grown cell to scratch at equal parameters and tokens, its interval, and P(one run wins).
 
-    Student's t with the pooled df: Delta +- t s sqrt(1/n + 1/m), and for one new run of each
-    P = F_t(-Delta / (s sqrt(2 + 1/n + 1/m))).
+    Welch's t: error^2 = s^2/n + s_scratch^2/m with Satterthwaite's freedom, Delta +- t error; for one new run of
+    each P = F_t(-Delta / sqrt(s^2 + s_scratch^2 + error^2)).
     """
+    told = {"loss": "loss_scratch", "n": "m", "s": "s_scratch", "df": "df_scratch"}
     partner = scratch(found, tuned=tuned).select(
-        "n_params", "budget", pl.col("loss").alias("loss_scratch"), pl.col("n").alias("m")
+        "n_params", "budget", *(pl.col(old).alias(new) for old, new in told.items())
     )
     pairs = found.filter(pl.col("operator") != SCRATCH).join(partner, on=("n_params", "budget"))
-    difference = (pairs["loss"] - pairs["loss_scratch"]).to_numpy()
-    s, df = pairs["s"].to_numpy(), pairs["df"].to_numpy()
-    shared = 1 / pairs["n"].to_numpy() + 1 / pairs["m"].to_numpy()
-    reach = stats.t.ppf((1 + LEVEL) / 2, df) * s * np.sqrt(shared)
-    wins = stats.t.cdf(-difference / (s * np.sqrt(2 + shared)), df)
-    return pairs.with_columns(
-        difference=pl.Series(difference),
-        low=pl.Series(difference - reach),
-        high=pl.Series(difference + reach),
-        wins=pl.Series(wins),
+    mine, theirs = pl.col("s") ** 2 / pl.col("n"), pl.col("s_scratch") ** 2 / pl.col("m")
+    pairs = pairs.with_columns(
+        difference=pl.col("loss") - pl.col("loss_scratch"),
+        error=(mine + theirs).sqrt(),
+        freedom=(mine + theirs) ** 2 / (mine**2 / pl.col("df") + theirs**2 / pl.col("df_scratch")),
+        single=(pl.col("s") ** 2 + pl.col("s_scratch") ** 2 + mine + theirs).sqrt(),
     )
+    wins = stats.t.cdf((-pairs["difference"] / pairs["single"]).to_numpy(), pairs["freedom"].to_numpy())
+    return with_interval(pairs.with_columns(wins=pl.Series(wins)), "difference")
+
+
+def with_interval(pairs: pl.DataFrame, value: str) -> pl.DataFrame:
+    """low and high: value +- t error, by each row's error and freedom."""
+    reach = stats.t.ppf((1 + LEVEL) / 2, pairs["freedom"].to_numpy()) * pairs["error"].to_numpy()
+    return pairs.with_columns(low=pl.col(value) - pl.Series(reach), high=pl.col(value) + pl.Series(reach))
 
 
 def grown(study: str, *, tuned: bool = True) -> pl.DataFrame:

@@ -9,24 +9,20 @@ standard deviation of runs.
 import altair as alt
 import polars as pl
 from figures import COLOURS, save, with_error_bars
-from reference import LEVEL, MAIN, everywhere
-from scipy import stats
+from reference import MAIN, everywhere, with_interval
 
 KEY = ("study", "size", "n_params", "budget", "factor")
 
 
 def against_main(found: pl.DataFrame) -> pl.DataFrame:
-    """Every other operator minus SZP (negative: better), low to high."""
-    main_arm = found.filter(pl.col("arm") == MAIN).select(
-        *KEY, pl.col("loss").alias("of_main"), pl.col("n").alias("k")
+    """Every other operator minus SZP (negative: better), low to high; s is that of grown cells."""
+    of_main = pl.col("loss").alias("of_main"), pl.col("n").alias("k")
+    pairs = found.filter(pl.col("arm") != MAIN).join(
+        found.filter(pl.col("arm") == MAIN).select(*KEY, *of_main), on=KEY
     )
-    pairs = found.filter(pl.col("arm") != MAIN).join(main_arm, on=KEY)
-    reach = (
-        stats.t.ppf((1 + LEVEL) / 2, pairs["df"].to_numpy())
-        * (pairs["s"] * (1 / pairs["n"] + 1 / pairs["k"]).sqrt()).to_numpy()
-    )
-    gap = (pairs["loss"] - pairs["of_main"]).to_numpy()
-    return pairs.with_columns(gap=pl.Series(gap), low=pl.Series(gap - reach), high=pl.Series(gap + reach))
+    error = pl.col("s") * (1 / pl.col("n") + 1 / pl.col("k")).sqrt()
+    pairs = pairs.with_columns(gap=pl.col("loss") - pl.col("of_main"), error=error, freedom=pl.col("df"))
+    return with_interval(pairs, "gap")
 
 
 def main() -> None:

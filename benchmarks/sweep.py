@@ -22,9 +22,10 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from scalegrow.runs.branches import trained_flops
 from scalegrow.runs.log import read_records
 from scalegrow.runs.study import Member, read_study
-from scalegrow.train.member import Job, execute, flops
+from scalegrow.train.member import Job, execute
 from scalegrow.train.sweep import jobs_of, table
 
 SLICE = """
@@ -66,15 +67,15 @@ def counted(members: list[Member]) -> dict[str, float]:
     """Training FLOPs of the study's wanted runs and their bases under each plan."""
     asked = wanted(members)
     grown = [member for member in asked if member.origin]
-    own_runs = sum(flops(each.config) for member in asked for each in alone(member))
-    bases = {member.origin.base.key: flops(member.origin.base.config) for member in grown if member.origin}
-    own = sum(flops(member.origin.base.config) for member in grown if member.origin)
-    trunks = sum(flops(member.config) for member in asked)
+    own_runs = sum(trained_flops(each.config) for member in asked for each in alone(member))
+    bases = {member.origin.base.key: trained_flops(member.origin.base.config) for member in grown if member.origin}
+    own = sum(trained_flops(member.origin.base.config) for member in grown if member.origin)
+    trunks = sum(trained_flops(member.config) for member in asked)
     return {
         "naive": own_runs + own * len(asked[0].config.budgets),
         "trunks": trunks + own,
         "shared bases": own_runs + sum(bases.values()),
-        "both": sum(flops(member.config) for member in members),
+        "both": sum(trained_flops(member.config) for member in members),
     }
 
 
