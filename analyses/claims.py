@@ -1,8 +1,11 @@
-"""Every figure and number of the reference study, from the shipped tables: all of its claims' scripts in turn.
+"""Every number and figure of the reference study, from the shipped tables: docs/claims/NAME.txt and NAME.svg.
 
-python analyses/claims.py
+python analyses/claims.py [NAME ..]
 """
 
+import argparse
+import contextlib
+import io
 import time
 
 import base_cost
@@ -14,26 +17,41 @@ import published_against_ours
 import reliable_factor
 import simple_operators
 import study_laws
+from figures import FIGURES
 
-CLAIMS = (
-    growth_bound,
-    reliable_factor,
-    gain_by_budget,
-    preservation,
-    simple_operators,
-    base_cost,
-    factor_kinds,
-    study_laws,
-    published_against_ours,
-)
+CLAIMS = {
+    claim.__name__: claim
+    for claim in (
+        growth_bound,
+        reliable_factor,
+        gain_by_budget,
+        preservation,
+        simple_operators,
+        base_cost,
+        factor_kinds,
+        study_laws,
+        published_against_ours,
+    )
+}
+
+
+def told(name: str) -> str:
+    """What a claim's script prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        CLAIMS[name].main()
+    return out.getvalue()
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*CLAIMS, []], default=[])
     started = time.perf_counter()
-    for claim in CLAIMS:
-        print(f"\n== {claim.__name__}: {(claim.__doc__ or '').splitlines()[0]}\n")
-        claim.main()
-    print(f"\n{time.perf_counter() - started:.0f} s")
+    for name in parser.parse_args().names or CLAIMS:
+        text = told(name)
+        FIGURES.mkdir(parents=True, exist_ok=True)
+        (FIGURES / f"{name}.txt").write_text(text)
+        print(f"== {name}: {(CLAIMS[name].__doc__ or '').splitlines()[0]}\n\n{text}")
+    print(f"{time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How the figures of analyses/ look and where they go: docs/figures/NAME.svg."""
+"""How the figures of analyses/ look and where they go: docs/claims/NAME.svg."""
 
 from pathlib import Path
 
 import altair as alt
 
-FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+FIGURES = Path(__file__).parents[1] / "docs" / "claims"
 FACTOR_AXIS = alt.Axis(values=[1, 1.5, 2, 3, 4, 6, 8, 16])
 COLOURS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000"]  # apart in grey too
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
@@ -16,7 +16,7 @@ def save(chart: alt.TopLevelMixin, name: str) -> None:
     styled = chart.configure_view(stroke="#cccccc").configure_axis(gridColor="#eeeeee", labelFontSize=11)
     styled = styled.configure_legend(orient="bottom", columns=4, labelLimit=300)
     styled.configure_title(anchor="start", fontSize=13, subtitleFontSize=11).save(FIGURES / f"{name}.svg")
-    print(f"figure: docs/figures/{name}.svg")
+    print(f"figure: docs/claims/{name}.svg")
 
 
 def by_budget_and_size(chart: alt.Chart, width: int = 150, height: int = 130) -> alt.FacetChart:

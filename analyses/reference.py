@@ -11,7 +11,12 @@ from scalegrow.runs.shipped import DATA
 from scalegrow.runs.table import SCRATCH, read_table
 from scalegrow.units import format_count
 
-NAMES = {"stories": "story language", "networks": "dense networks", "text": "English novels, bytes"}
+NAMES = {
+    "stories": "story language",
+    "networks": "dense networks",
+    "text": "English novels, bytes",
+    "untied": "stories, untied head",
+}
 LEVEL = 0.95
 CELL = ("n_params", "budget", "arm", "factor", "base_budget", "lr")
 MAIN = "szp:shrink=0.4"  # lambda in every law of arXiv 2605.13405
