@@ -35,7 +35,7 @@ def asked(study: str) -> pl.DataFrame:
 
 def main() -> None:
     for study in NAMES:
-        if not (RUNS / study).exists():
+        if not any((RUNS / study / "runs").glob("*/finished.json")):
             continue
         jobs = jobs_of(read_study(DATA / "reference" / f"{study}.toml"), RUNS / study)
         rows = table(jobs.values(), RUNS / study).join(asked(study), on="folder", how="left")

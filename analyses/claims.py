@@ -17,6 +17,7 @@ import published_against_ours
 import reliable_factor
 import simple_operators
 import study_laws
+import tuning
 from figures import FIGURES
 
 CLAIMS = {
@@ -27,6 +28,7 @@ CLAIMS = {
         gain_by_budget,
         preservation,
         simple_operators,
+        tuning,
         base_cost,
         factor_kinds,
         study_laws,

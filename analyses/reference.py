@@ -48,8 +48,8 @@ def cells(rows: pl.DataFrame) -> pl.DataFrame:
     """A row a cell: its mean loss, how many runs, and s, pooled over the cells of its size, budget and kind.
 
     The runs of a cell differ in seed alone: s^2 = sum (L - mean)^2 / df with df = sum (n - 1) counts independent
-    runs, never budgets of one run, since those are other cells. The kinds are scratch and grown: grown runs carry
-    their base's seed as well and scatter more.
+    runs, never budgets of one run, since those are other cells. The kinds are scratch, SZP and all other operators:
+    grown runs carry their base's seed as well and scatter more, and copies more than SZP.
     """
     found = rows.group_by(*CELL).agg(
         pl.col("loss").mean(),
@@ -58,7 +58,8 @@ def cells(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("growth_factor", "growth_factor_non_embedding", "growth_factor_width", "zero_step_kl").mean(),
         pl.col("base_params", "base_tokens", "tokens", "operator").first(),
     )
-    alike = ("n_params", "budget", pl.col("operator") == SCRATCH)
+    kind = pl.when(pl.col("operator").is_in([SCRATCH, "szp"])).then("operator").otherwise(pl.lit("other"))
+    alike = ("n_params", "budget", kind)
     df = (pl.col("n") - 1).sum().over(alike)
     pooled = (pl.col("squares").sum().over(alike) / df).sqrt()
     return found.with_columns(s=pooled, df=df).filter(pl.col("df") > 0).drop("squares").sort(*CELL)
