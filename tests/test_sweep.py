@@ -345,6 +345,29 @@ def test_a_full_disk_is_told_and_the_sweep_goes_on_later(tmp_path: Path, monkeyp
     assert len(swept(tiny_study(), tmp_path).finished) == 4
 
 
+UNFIT = {
+    "operators": (
+        'sizes = ["14k"]\nfactors = [1, 1.3]\noperators = ["szp"',
+        'sizes = ["30k"]\nfactors = [2]\noperators = ["net2net"',
+        r"30k-net2net-x2-s0-\w+: net2net copies the stream whole",
+    ),
+    "candidates": ("szp", "szp:shrunk=1", "szp:shrunk=1 has no setting 'shrunk': did you mean shrink"),
+    "bases without a trunk": ("log_every", 'schedule.kind = "cosine"\nlog_every', "a cosine base has no trunk"),
+    "bases never annealed": (
+        "log_every",
+        'schedule.kind = "constant"\nlog_every',
+        "a constant rate leaves no base",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", UNFIT)
+def test_runs_that_could_not_be_grown_are_named_before_anything_starts(problem: str) -> None:
+    old, new, message = UNFIT[problem]
+    with pytest.raises(InputError, match=message):
+        jobs_of(parse_study(tiny_study().replace(old, new)), Path("nowhere"))
+
+
 REFUSED = {
     "is not there: give": ("data = 'nothing.txt'\ntokenizer = 'bytes'\n", {}),
     "reader.txt/out cannot be written": ("", {"out": Path("reader.txt/out")}),
