@@ -9,7 +9,19 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-COMMANDS = ("predict", "fit", "validate", "laws", "allocate", "train", "collect", "grow", "probe", "export")
+COMMANDS = (
+    "predict",
+    "fit",
+    "validate",
+    "laws",
+    "allocate",
+    "train",
+    "collect",
+    "grow",
+    "probe",
+    "export",
+    "sweep",
+)
 
 
 def help_of(*words: str) -> str:

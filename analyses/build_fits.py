@@ -4,12 +4,15 @@
 
 warmstart: fading-capacity on the 54 annealed losses of arXiv 2605.13405. E is not identified by them
 (it goes to 0), so it is swept over the two floors that the paper's own fits report for this ladder.
-chinchilla: Epoch's 240 points. Both are calibrated on held-out runs.
+chinchilla: Epoch's 240 points.
+reference: our study on the story language, scratch at its best learning rate and SZP (lambda 0.4), without the
+largest rung. All are calibrated on held-out runs.
 """
 
 from dataclasses import replace
 
 import polars as pl
+from reference import MAIN, for_laws
 
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
@@ -24,6 +27,7 @@ from scalegrow.runs.shipped import DATA, load_table
 from scalegrow.runs.table import keep_rows, without_highest
 
 PUBLISHED_FLOORS = (0.402, 1.305)  # arXiv 2605.13405 notebooks: E of its scratch fit and of its SZP fit
+REFERENCE_LAW = "capacity-penalty"  # the least held-out error on the reference study: analyses/study_laws.py
 WARMSTART_LAW = "fading-capacity"  # the winner on the held-out 287M targets: docs/log.md
 OUTLIERS = 5  # highest losses that Epoch drops (arXiv 2404.10102, section 3)
 
@@ -34,6 +38,12 @@ def warmstart_table() -> pl.DataFrame:
 
 def chinchilla_table() -> pl.DataFrame:
     return without_highest(load_table("chinchilla_epoch"), OUTLIERS)
+
+
+def reference_table() -> pl.DataFrame:
+    """The story language's rows to fit, without the largest target."""
+    rows = for_laws("stories").filter((pl.col("arm") == "scratch") | (pl.col("arm") == MAIN))
+    return rows.filter(pl.col("n_params") < pl.col("n_params").max())
 
 
 def calibrated(form: Form, table: pl.DataFrame, fixed: Fixed, source: str) -> Fit:
@@ -57,6 +67,12 @@ def main() -> None:
             warmstart_table(),
             {"E": PUBLISHED_FLOORS},
             "data/warmstart_2605_13405_digitised.csv, annealed rows",
+        ),
+        "reference": (
+            form_named(REFERENCE_LAW, ("szp",)),
+            reference_table(),
+            {},
+            "data/reference/stories.parquet without its largest target",
         ),
         "chinchilla": (
             form_named("chinchilla"),

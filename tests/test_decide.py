@@ -165,3 +165,19 @@ def test_probability_is_the_share_of_simulated_pairs(warmstart: Fit) -> None:
 def test_first_crossing(ratio: list[float], expected: float) -> None:
     found = first_crossing(np.array([ratio]), np.arange(4.0), before=-9, after=9)
     assert found[0] == pytest.approx(expected)
+
+
+def test_far_outside_there_is_no_advice_to_follow(warmstart: Fit) -> None:
+    """Ten times beyond the largest fitted size nothing is advised; within, it is, with a warning."""
+    largest = warmstart.domain["N"][1]
+    within, beyond = (
+        decide(
+            warmstart,
+            Question(
+                N=times * largest, g=2.0, D=20 * times * largest, D_base=10 * times * largest, operator="szp"
+            ),
+        )
+        for times in (5.0, 20.0)
+    )
+    assert "check it with a small run" in advice(warmstart, within)
+    assert advice(warmstart, beyond).startswith("Too far to say: this lies 20 times outside")

@@ -610,3 +610,24 @@ def test_ligo_learns_maps_that_beat_where_they_start() -> None:
             losses.append(float(task.loss(grown, task.batch(0, 64), "cpu")))
     assert losses[1] < losses[0] - 0.05
     assert losses[2] == losses[1], "the same seed learns the same maps"
+
+
+@pytest.mark.parametrize("name", [each.name for each in WIDTH])
+def test_no_unit_is_dead(name: str) -> None:
+    """After some steps the rows of a grown network have moved: no unit was made that gradients do not reach."""
+    config = tiny_network(model=Network(NETWORK))
+    base = build_network(config)
+    growth = plan(NETWORK, replace(NETWORK, width=20), name)
+    weights = grow_weights(dict(base.state_dict()), config, growth)
+    grown = build_network(target_config(config, growth))
+    grown.load_state_dict(weights)
+    optimiser = torch.optim.SGD(grown.parameters(), lr=0.05)
+    x = torch.randn(256, 4, generator=torch.Generator().manual_seed(5))
+    for _ in range(4):
+        optimiser.zero_grad()
+        (grown(x) - x[:, :2].square()).square().mean().backward()
+        optimiser.step()
+    for key, tensor in grown.state_dict().items():
+        if key.endswith("weight"):
+            moved = (tensor != weights[key]).any(1).float().mean()
+            assert moved > 0.8, f"{key}: {moved:.0%}"  # a few ReLU units are dead by chance

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from training import tiny_config
 
 from scalegrow.errors import InputError
+from scalegrow.runs.branches import decay_start, warmup_steps
 from scalegrow.runs.config import RunConfig, Schedule
-from scalegrow.train.optim import decay_start, relative_rate, warmup_steps
+from scalegrow.train.optim import relative_rate
 from scalegrow.train.stages import stages
 
 

@@ -82,3 +82,17 @@ def test_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
         process.stdout.close()
         if target.exists():
             assert len(read_fit(target).draws) == 2000
+
+
+def test_a_fit_of_least_squares_has_no_delta_and_is_written(tmp_path: Path) -> None:
+    from scalegrow.laws import form_named
+    from scalegrow.laws.fit import fit
+    from scalegrow.laws.loss import LeastSquares
+    from scalegrow.laws.observations import Observations
+    from scalegrow.runs.shipped import load_table
+
+    form = form_named("chinchilla")
+    made = fit(form, Observations.from_table(load_table("stories_ladder"), form), loss=LeastSquares(), draws=5)
+    write_fit(made, tmp_path / "fit.json")
+    assert read_fit(tmp_path / "fit.json").certificate == made.certificate
+    assert made.certificate.delta_over_mad == float("inf")

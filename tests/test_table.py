@@ -7,7 +7,15 @@ import pytest
 
 from scalegrow.errors import InputError
 from scalegrow.runs.shipped import load_table, shipped_fit
-from scalegrow.runs.table import COLUMNS, checked, keep_rows, mixing_problems, read_table, refuse_mixing
+from scalegrow.runs.table import (
+    COLUMNS,
+    checked,
+    keep_rows,
+    keep_where,
+    mixing_problems,
+    read_table,
+    refuse_mixing,
+)
 
 SCRATCH = {"n_params": 1e6, "tokens": 2e7, "loss": 4.0}
 GROWN = SCRATCH | {"operator": "szp", "base_params": 5e5, "base_tokens": 1e7, "growth_factor": 2.0}
@@ -165,3 +173,25 @@ def test_rows_are_kept_by_kind() -> None:
         keep_rows(mixed, "best")
     with pytest.raises(InputError, match="no mid-run rows"):
         keep_rows(table(SCRATCH | {"annealed": True}), "mid-run")
+
+
+def test_keep_where_keeps_by_text_and_by_number() -> None:
+    rows = table(SCRATCH, SCRATCH | {"seed": 1}, GROWN | {"seed": 2})
+    assert keep_where(rows, "seed", ("1", "2.0")).height == 2
+    assert keep_where(rows, "operator", ("scratch",)).height == 2
+    for column, values, problem in (
+        ("sed", ("1",), "did you mean seed"),
+        ("seed", ("9",), "no row has seed = 9: there are"),
+        ("seed", ("one",), "holds numbers"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            keep_where(rows, column, values)
+
+
+def test_several_arms_of_one_operator_are_warned_of() -> None:
+    same = table(SCRATCH | {"arm": "scratch"}, GROWN | {"arm": "szp"})
+    assert not [warning for warning in mixing_problems(same)[1] if "arm" in warning]
+    other = table(
+        SCRATCH | {"arm": "scratch"}, GROWN | {"arm": "szp:shrink=0.4"}, GROWN | {"arm": "szp:shrink=0.8"}
+    )
+    assert [warning for warning in mixing_problems(other)[1] if "--where arm=" in warning]

@@ -39,6 +39,10 @@ Fix = Annotated[
     typer.Option("--fix", help="NAME=VALUE holds a coefficient; NAME=LOW:HIGH sweeps it over the draws."),
 ]
 DropHighest = Annotated[int, typer.Option(help="Leave out this many of the highest losses.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="COLUMN=VALUE[,VALUE]: keep these rows alone, such as operator=scratch,szp; repeatable."),
+]
 Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
 Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
@@ -97,6 +101,7 @@ def fit(
     delta: Delta = 1e-3,
     fix: Fix = None,
     drop_highest: DropHighest = 0,
+    where: Where = None,
     resampling: Resampling = "auto",
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -110,7 +115,7 @@ def fit(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.fit import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest)
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
     run(choice, out, resampling, draws, seed, calibrated=calibrate, level=level, as_json=json)
 
 
@@ -126,6 +131,7 @@ def validate(
     delta: Delta = 1e-3,
     fix: Fix = None,
     drop_highest: DropHighest = 0,
+    where: Where = None,
     draws: Draws = 500,
     level: Level = 0.95,
     json: Json = False,
@@ -134,7 +140,7 @@ def validate(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.validate import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest)
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
     run(choice, scheme or ["largest-out", "rolling"], draws, level, as_json=json)
 
 
@@ -158,6 +164,42 @@ def allocate(
     from scalegrow.cli.allocate import run
 
     run(budget, fit, level, as_json=json, strict=strict)
+
+
+@app.command()
+def design(
+    flops: Annotated[str, typer.Option(help="Compute to spend on new runs: 1e16.")],
+    base: Annotated[str, typer.Option(help="Parameters of the base model: 50M, 1.2B.")],
+    budget: Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")],
+    factor: Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")] = None,
+    target: Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")
+    ] = None,
+    base_budget: Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")] = "20tpp",
+    base_cost: Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")] = "sunk",
+    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "warmstart",
+    seeds: Annotated[int, typer.Option(help="Seeds of one run, at most.")] = 3,
+    size_min: Annotated[
+        str | None, typer.Option(help="Parameters of the smallest run; by default the smallest fitted.")
+    ] = None,
+    size_max: Annotated[
+        str | None, typer.Option(help="Parameters of the largest; by default the largest fitted or the target.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="A study whose [baseline] the runs share, and whose seeds they avoid.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the study (TOML) for `scalegrow sweep`.")
+    ] = None,
+    level: Level = 0.95,
+    json: Json = False,
+) -> None:
+    """Choose the runs that make a decision surest for the FLOPs, as a study to sweep."""
+    from scalegrow.cli.design import Room, run
+
+    question = (base, factor, target, budget, operator, base_budget, base_cost)
+    run(fit, flops, question, Room(seeds, size_min, size_max, baseline), out, level, as_json=json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from scalegrow.laws.loss import LOSSES, Huber, Loss
 from scalegrow.laws.observations import Observations, operators_in
 from scalegrow.laws.solve import Fixed
 from scalegrow.runs.shipped import load_table
-from scalegrow.runs.table import SCRATCH, keep_rows, refuse_mixing, without_highest
+from scalegrow.runs.table import SCRATCH, keep_rows, keep_where, refuse_mixing, without_highest
 
 DEFAULT_JOINT, DEFAULT_SCRATCH = "fading-capacity", "chinchilla"
 
@@ -29,10 +29,11 @@ class Choice:
     delta: float
     fix: list[str]
     drop_highest: int
+    where: list[str]
 
     def load(self) -> tuple[Form, Observations]:
         """The form and the observations; warnings about provenance go to stderr."""
-        table = self._rows(load_table(self.table))
+        table = self._rows(self._chosen(load_table(self.table)))
         for warning in refuse_mixing(table):
             note(f"warning: {warning}")
         if self.drop_highest < 0 or self.drop_highest >= table.height:
@@ -49,6 +50,15 @@ class Choice:
                 f"{form.name} compares growing with scratch, but no run here is from scratch: add some."
             )
         return form, Observations.from_table(table, form)
+
+    def _chosen(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows that every --where keeps."""
+        for text in self.where:
+            column, equals, values = text.partition("=")
+            if not (column and equals and values):
+                raise InputError(f"--where {text} is not understood: write COLUMN=VALUE or COLUMN=VALUE,VALUE.")
+            table = keep_where(table, column.strip(), [value.strip() for value in values.split(",")])
+        return table
 
     def _rows(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows that were asked for; of a folder of run logs the annealed ones, where there are any."""

@@ -16,7 +16,7 @@ from scalegrow.cli.render import (
 )
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth, operator
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, Domain
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.store import read_fit
 from scalegrow.plan.advise import advice
@@ -43,6 +43,28 @@ def run(
 ) -> None:
     """Resolve the words, decide, print."""
     fit = load_fit(fit_name)
+    growth, question = asked(fit, base, factor, target, budget, operator_name, base_budget, base_cost)
+    decision = decide(fit, question, level)
+    sentence = advice(fit, decision)
+    if as_json:
+        print_json(as_data(fit_name, fit, growth, decision, sentence))
+    else:
+        show(fit_name, fit, growth, decision, sentence)
+    if strict and decision.distance > 0:
+        raise typer.Exit(EXIT_OUTSIDE)
+
+
+def asked(
+    fit: Fit,
+    base: str,
+    factor: float | None,
+    target: str | None,
+    budget: str,
+    operator_name: str | None,
+    base_budget: str,
+    base_cost: str,
+) -> tuple[Growth, Question]:
+    """The growth and question that these words stand for; without an operator, the first that the fit knows."""
     chosen = operator_name or next(iter(fit.law.form.operators), "szp")
     growth = Growth.by_factor(parse_count(base), resolve_factor(base, factor, target), operator(chosen).name)
     N, N_base = float(growth.target.n_params), float(growth.base.n_params)
@@ -54,14 +76,7 @@ def run(
         operator=chosen,
         base_cost=BaseCost.parse(base_cost),
     )
-    decision = decide(fit, question, level)
-    sentence = advice(fit, decision)
-    if as_json:
-        print_json(as_data(fit_name, fit, growth, decision, sentence))
-    else:
-        show(fit_name, fit, growth, decision, sentence)
-    if strict and decision.distance > 0:
-        raise typer.Exit(EXIT_OUTSIDE)
+    return growth, question
 
 
 def resolve_factor(base: str, factor: float | None, target: str | None) -> float:
@@ -99,7 +114,7 @@ def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str)
     out.print(
         table(
             ("", "estimate", f"{percent} interval", f"{percent} for one new run"),
-            decision_rows(decision, fit.domain["g"]),
+            decision_rows(decision, fit.domain),
         )
     )
     out.print(
@@ -109,21 +124,33 @@ def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str)
     out.print(f"Advice: {sentence}")
 
 
-def decision_rows(d: Decision, factors: tuple[float, float]) -> list[tuple[str, str, str, str]]:
-    """One row per thing decided; factors: the smallest and largest g of the fitted runs."""
+def decision_rows(d: Decision, domain: Domain) -> list[tuple[str, str, str, str]]:
+    """One row per thing decided; those that lie outside the fitted runs say so."""
     nats, signed = "{:.3f}".format, "{:+.3f}".format
-    edge = {factors[0]: " (smallest fitted)", factors[1]: " (largest fitted)"}
-    best = next((text for g, text in edge.items() if abs(d.best_factor.value / g - 1) < 1e-6), "")
+    edges = dict(zip(domain["g"], ("smallest fitted", "largest fitted"), strict=True))
+    best = next((text for g, text in edges.items() if abs(d.best_factor.value / g - 1) < 1e-6), "")
+    budget = outside(d.break_even_budget, domain, "tpp")
+    largest = outside(d.largest_useful_factor, domain, "g")
     return [
         ("loss from scratch", *loss_cells(d.loss_scratch, nats)),
         ("loss grown", *loss_cells(d.loss_grown, nats)),
         ("difference (grown - scratch)", *loss_cells(d.difference, signed)),
         ("probability growing wins", *cells(d.probability_growing_wins, "{:.2f}".format), ""),
         ("compute saved at equal loss", *cells(d.compute_saved, percent), ""),
-        ("growing wins up to, tok/param", *cells(d.break_even_budget, budget_text), ""),
-        ("largest useful growth factor", *cells(d.largest_useful_factor, factor_text), ""),
-        ("best growth factor", *cells(d.best_factor, "{:.2f}".format), best.strip(" ()")),
+        ("growing wins up to, tok/param", *cells(d.break_even_budget, budget_text), budget),
+        ("largest useful growth factor", *cells(d.largest_useful_factor, factor_text), largest),
+        ("best growth factor", *cells(d.best_factor, "{:.2f}".format), best),
     ]
+
+
+def outside(found: Estimate, domain: Domain, name: str) -> str:
+    """'beyond the fitted 30' where a scan's result lies outside the fitted runs; nothing where there is none."""
+    if name not in domain or not 0 < found.value < float("inf"):
+        return ""
+    low, high = domain[name]
+    if low <= found.value <= high:
+        return ""
+    return f"beyond the fitted {high:.3g}" if found.value > high else f"below the fitted {low:.3g}"
 
 
 def cells(estimate: Estimate, form: Any) -> tuple[str, str]:
@@ -163,24 +190,9 @@ def shape_text(shape: Any) -> str:
 
 def as_data(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str) -> dict[str, Any]:
     """The decision for a program: the schema is documented in docs/json.md."""
-    q = decision.question
     return {
         "schema": "scalegrow-predict/1",
-        "question": {
-            "base_params": q.N_base,
-            "target_params": q.N,
-            "growth_factor": q.g,
-            "growth_factor_non_embedding": growth.g_non_embedding,
-            "growth_factor_width": growth.g_width,
-            "operator": q.operator,
-            "tokens": q.D,
-            "tokens_grown": q.D_grown,
-            "tokens_per_param": q.D / q.N,
-            "base_tokens": q.D_base,
-            "flops": 6 * q.N * q.D,
-            "base_flops": q.base_flops,
-            "base_cost": str(q.base_cost),
-        },
+        "question": question_data(growth, decision.question),
         "level": decision.level,
         "loss_scratch": json_estimate(decision.loss_scratch),
         "loss_grown": json_estimate(decision.loss_grown),
@@ -198,4 +210,23 @@ def as_data(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: s
         },
         "fit": {"name": name, "law": fit.law.form.name, "status": fit.status.name, "runs": fit.n_runs},
         "advice": sentence,
+    }
+
+
+def question_data(growth: Growth, q: Question) -> dict[str, Any]:
+    """What was asked, for a program."""
+    return {
+        "base_params": q.N_base,
+        "target_params": q.N,
+        "growth_factor": q.g,
+        "growth_factor_non_embedding": growth.g_non_embedding,
+        "growth_factor_width": growth.g_width,
+        "operator": q.operator,
+        "tokens": q.D,
+        "tokens_grown": q.D_grown,
+        "tokens_per_param": q.D / q.N,
+        "base_tokens": q.D_base,
+        "flops": 6 * q.N * q.D,
+        "base_flops": q.base_flops,
+        "base_cost": str(q.base_cost),
     }

@@ -10,6 +10,7 @@ from scalegrow.cli.grow import FACTORS, NEEDS_TORCH, Target, form
 from scalegrow.cli.render import console, note, print_json, table, table_without_empty
 from scalegrow.cli.train import ONE_THREAD_BELOW
 from scalegrow.errors import InputError
+from scalegrow.runs.branches import warmup_steps
 from scalegrow.runs.config import RunConfig
 from scalegrow.shape import ModelShape
 from scalegrow.units import format_count
@@ -160,8 +161,6 @@ def show(found: "Ranking", regime: "Regime") -> None:
 
 
 def _warn_of_warmup(found: "Ranking", regime: "Regime") -> None:
-    from scalegrow.train.optim import warmup_steps
-
     start = found.config.start
     warmup = warmup_steps(found.config)
     if start and start.schedule != "continue" and regime.lag <= warmup:

@@ -33,7 +33,8 @@ def compare(
     """
     scored = {form.name: _by_form(form, observations, scheme, loss, fixed, draws, level) for form in forms}
     scored[PAIRED] = _by_pairs(observations, forms[0].operators, scheme, level)
-    shared = set.intersection(*(set(_cells(frame)) for frame in scored.values() if not frame.is_empty()))
+    cells = [set(_cells(frame)) for frame in scored.values() if not frame.is_empty()]
+    shared = set.intersection(*cells) if cells else set()
     if not shared:
         raise InputError(f"no held-out cell of {scheme} could be predicted by every law: give more sizes.")
     kept = {

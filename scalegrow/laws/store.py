@@ -1,6 +1,7 @@
 """A fit on disk: one JSON file that predicts without the data, written whole or not at all."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +34,7 @@ def to_json(fit: Fit) -> dict[str, Any]:
         "coefficients": dict(zip(form.names, fit.law.coefficients, strict=True)),
         "status": fit.status.name,
         "message": fit.message,
-        "certificate": asdict(fit.certificate),
+        "certificate": {name: finite(value) for name, value in asdict(fit.certificate).items()},
         "loss": fit.loss,
         "resampling": fit.resampling,
         "rows": fit.n_rows,
@@ -48,6 +49,11 @@ def to_json(fit: Fit) -> dict[str, Any]:
     }
 
 
+def finite(value: Any) -> Any:
+    """Infinity as None, since JSON has none: least squares has no delta to set against the residuals."""
+    return None if value == math.inf else value
+
+
 def from_json(data: Mapping[str, Any]) -> Fit:
     """The fit that `to_json` wrote. Raises InputError on another schema; KeyError and the like on damage."""
     if data.get("schema") != SCHEMA:
@@ -55,6 +61,7 @@ def from_json(data: Mapping[str, Any]) -> Fit:
     form = form_named(data["law"], tuple(data["operators"]))
     certificate: dict[str, Any] = dict(data["certificate"])
     certificate["eigenvalues"] = tuple(certificate["eigenvalues"])
+    certificate |= {name: math.inf for name, value in certificate.items() if value is None}
     knots = {k: tuple((x, y) for x, y in data["calibration"][k]) for k in ("loss", "difference")}
     draws = np.array(data["draws"], dtype=float)
     domain = Domain(tuple((name, low, high) for name, (low, high) in data["domain"].items()))

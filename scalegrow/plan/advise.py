@@ -9,12 +9,23 @@ from scalegrow.laws.points import Points
 from scalegrow.plan.decide import Decision, grown_points
 
 SURE, LIKELY = 0.9, 0.7  # odds of 9 to 1, and of about 2 to 1
+TOO_FAR = 10.0  # times outside the data in any variable: no law of ours was ever tested so far
 
 
 def advice(fit: Fit, decision: Decision) -> str:
     """What to do, how sure, and the two things most likely to change it: budget and who pays the base."""
+    if (far := farthest(decision)) > TOO_FAR:
+        return (
+            f"Too far to say: this lies {far:.2g} times outside the runs behind the fit, and the numbers are "
+            "the law's alone; fit runs nearer to the question, or ask inside the fitted range."
+        )
     reasons = [_difference(decision), _limit(decision), _paid(fit, decision), _range(decision)]
     return _verdict(decision) + ": " + "; ".join(reason for reason in reasons if reason) + "."
+
+
+def farthest(decision: Decision) -> float:
+    """How many times outside the data the question lies in its farthest variable; 1 inside."""
+    return max(1.0, *(max(ratio, 1 / ratio) for ratio in decision.extrapolation.values()))
 
 
 def _verdict(decision: Decision) -> str:

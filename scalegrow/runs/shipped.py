@@ -10,18 +10,22 @@ from scalegrow.runs.table import read_table
 _PACKAGE = Path(__file__).parents[1]
 # Installed, data/ travels inside the package; in a checkout it stands beside it.
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
-TABLES = (
-    "chinchilla_epoch",
-    "stories_ladder",
-    "warmstart_2605_13405_digitised",
-    "warmstart_2605_13405_printed",
-)
+TABLES = {
+    "chinchilla_epoch": "chinchilla_epoch.csv",
+    "stories_ladder": "stories_ladder.csv",
+    "warmstart_2605_13405_digitised": "warmstart_2605_13405_digitised.csv",
+    "warmstart_2605_13405_printed": "warmstart_2605_13405_printed.csv",
+    "reference_stories": "reference/stories.parquet",
+    "reference_networks": "reference/networks.parquet",
+    "reference_text": "reference/text.parquet",
+    "reference_untied": "reference/untied.parquet",
+}
 
 
 def load_table(name_or_path: str) -> pl.DataFrame:
     """A shipped run table by name, or any run table by path."""
     if name_or_path in TABLES:
-        return read_table(DATA / f"{name_or_path}.csv")
+        return read_table(DATA / TABLES[name_or_path])
     path = Path(name_or_path)
     if not path.exists() and not path.suffix:
         raise InputError(

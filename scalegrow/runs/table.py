@@ -3,7 +3,7 @@
 Symbols: N = n_params, D = tokens, C = flops = 6 N D, L = loss, g = growth_factor, D_base = base_tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -213,8 +213,10 @@ def mixing_problems(frame: pl.DataFrame) -> tuple[list[str], list[str]]:
     if len(kinds := _values(frame, "data") - {None}) > 1:
         names = ", ".join(sorted(map(str, kinds))[:3])
         refusals.append(f"losses on other data or in other tokens do not compare ({names}): fit each on its own.")
-    if differing := [name for name in frame.columns if "." in name and len(_values(frame, name)) > 1]:
+    if differing := [name for name in frame.columns if "." in name and _differs(frame, name)]:
         warnings.append(f"runs differ in {', '.join(differing[:4])}: a law takes them for runs of one recipe.")
+    if several := _operators_of_several_arms(frame):
+        warnings.append(f"{several[0]} was run with several settings (arm): choose with --where arm=...")
     if len(_values(frame, "selected")) > 1:
         warnings.append("best-of-several rows stand beside unselected ones: the first are biased low.")
     if len(_values(frame, "source") - {None}) > 1:
@@ -241,9 +243,41 @@ def keep_rows(frame: pl.DataFrame, rows: str) -> pl.DataFrame:
     return kept
 
 
+def keep_where(frame: pl.DataFrame, column: str, values: Sequence[str]) -> pl.DataFrame:
+    """The rows whose column is one of these, numbers compared as numbers. Raises InputError where none is."""
+    if column not in frame.columns:
+        near = get_close_matches(column, frame.columns, n=1) or [", ".join(frame.columns[:8])]
+        raise InputError(f"the table has no column {column!r}: did you mean {near[0]}?")
+    numbers = frame[column].dtype.is_numeric()
+    cells = frame[column].cast(pl.Float64 if numbers else pl.String)
+    try:
+        wanted = pl.Series(values).cast(pl.Float64 if numbers else pl.String)
+    except pl.exceptions.PolarsError:
+        raise InputError(f"{column} holds numbers, and {', '.join(values)} are not all numbers.") from None
+    kept = frame.filter(cells.is_in(wanted.implode()))
+    if kept.is_empty():
+        there = ", ".join(map(str, frame[column].unique().sort().head(6).to_list()))
+        raise InputError(f"no row has {column} = {' or '.join(values)}: there are {there}.")
+    return kept
+
+
 def without_highest(frame: pl.DataFrame, count: int) -> pl.DataFrame:
     """The rows but for the `count` of highest loss, in their order."""
     return frame.filter(frame["loss"].rank("ordinal", descending=True) > count)
+
+
+def _operators_of_several_arms(frame: pl.DataFrame) -> list[str]:
+    """Operators that a sweep ran with more than one choice of settings."""
+    if "arm" not in frame.columns:
+        return []
+    counts = frame.group_by("operator").agg(pl.col("arm").n_unique().alias("arms")).filter(pl.col("arms") > 1)
+    return sorted(counts["operator"])
+
+
+def _differs(frame: pl.DataFrame, setting: str) -> bool:
+    """Whether runs differ in a setting; runs from scratch have no start to differ in."""
+    nothing = {None} if setting.startswith("start.") else set()
+    return len(_values(frame, setting) - nothing) > 1
 
 
 def _values(frame: pl.DataFrame, column: str) -> set[object]:

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from scalegrow.runs.branches import trained_flops
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.study import Member
-from scalegrow.train.member import flops
 from scalegrow.train.stages import stages
 
 BYTES_A_PARAMETER = 12  # of a checkpoint: the weights and AdamW's two moments in float32
@@ -42,7 +42,7 @@ def cost(member: Member, speed: float = 1.0) -> Cost:
     kept = sum(len(stage.keep) for stage in planned) + (member.origin is not None)
     records = steps / config.log_every + sum(len(stage.evaluate) for stage in planned)
     disk = kept * BYTES_A_PARAMETER * config.model.shape.n_params + records * BYTES_A_RECORD
-    work = flops(config)
+    work = trained_flops(config)
     return Cost(float(steps * config.tokens_per_step), work, work / (usual_rate(config) * speed), disk)
 
 
@@ -58,7 +58,7 @@ def usual_rate(config: RunConfig) -> float:
 
 def speed(done: Iterable[tuple[RunConfig, float]]) -> float:
     """How fast this machine is over the usual rate, by finished runs and their seconds; 1 where there are none."""
-    known = [(flops(config) / usual_rate(config), seconds) for config, seconds in done if seconds > 0]
+    known = [(trained_flops(config) / usual_rate(config), seconds) for config, seconds in done if seconds > 0]
     return sum(usual for usual, _ in known) / sum(seconds for _, seconds in known) if known else 1.0
 
 

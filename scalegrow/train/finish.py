@@ -129,7 +129,7 @@ def block_diagonal(grown: Grown) -> Tensor:
 
 
 FINISHES: dict[str, tuple[tuple[Kind, ...], Callable[[Grown], Tensor]]] = {
-    "zero_pad": (("hidden",), filled),
+    "zero_pad": (("hidden", "embedding"), filled),  # a network's first layer makes units too
     "szp": (("hidden", "head", "embedding"), shrunk),
     "tile_noise": (("hidden", "head"), perturbed_in_pairs),
     "perturbative_copy": (("hidden", "head", "embedding"), perturbed),

@@ -10,6 +10,7 @@ import torch
 
 from scalegrow.atomic import new_file
 from scalegrow.errors import InputError
+from scalegrow.runs.branches import trained_flops
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.log import read_records
 from scalegrow.runs.study import Member, Origin
@@ -49,7 +50,7 @@ def execute(job: Job, threads: int = 1, device: str | None = "cpu") -> None:
         "key": job.member.key,
         "run": config.digest(),
         "budgets": list(config.budgets),
-        "flops": flops(config),
+        "flops": trained_flops(config),
         "seconds": round(seconds(config, job.folder), 3),
         **{name: lineage[name] for name in TOLD if name in lineage},
     }
@@ -113,12 +114,6 @@ def checkpoint_name(base: RunConfig, origin: Origin) -> str:
     if branch.parent is None:
         raise InputError(f'a {base.schedule.kind} base has no trunk to grow from: base_stage = "annealed".')
     return f"{branch.parent}/checkpoints/{step_name(branch.start)}"
-
-
-def flops(config: RunConfig) -> float:
-    """6 N D of all that is trained: the trunk and every cool-down."""
-    steps = sum(stage.end - stage.start for stage in stages(config))
-    return float(steps * config.flops_per_token * config.tokens_per_step)
 
 
 def finished(job: Job) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from scalegrow.runs.branches import decay_start, warmup_steps
 from scalegrow.runs.config import Optimiser, RunConfig
 from scalegrow.train.axes import Parameter
 from scalegrow.train.distributed import gathered
@@ -114,20 +115,6 @@ def set_rate(optimiser: torch.optim.AdamW, relative: float) -> None:
     """Every group's learning rate = its peak times this."""
     for group in optimiser.param_groups:
         group["lr"] = group["peak_lr"] * relative
-
-
-def warmup_steps(config: RunConfig) -> int:
-    """w: the warm-up in steps, whatever the budgets, so that all can share a trunk."""
-    return config.steps(config.schedule.warmup)
-
-
-def decay_start(config: RunConfig, end: int) -> int:
-    """The first step of a budget's decay: the last `decay` share of it in wsd, the end of warm-up in cosine."""
-    if config.schedule.kind == "constant":
-        return end
-    if config.schedule.kind == "cosine":
-        return min(warmup_steps(config), end)
-    return end - max(round(config.schedule.decay * end), 1)
 
 
 def past_steps(config: RunConfig) -> int:

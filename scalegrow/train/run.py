@@ -15,6 +15,7 @@ import torch
 from scalegrow import __version__
 from scalegrow.atomic import new_file
 from scalegrow.errors import InputError
+from scalegrow.runs.branches import warmup_steps
 from scalegrow.runs.config import Decoder, RunConfig, Start
 from scalegrow.shape import ModelShape
 from scalegrow.train.distributed import Ranks
@@ -22,7 +23,6 @@ from scalegrow.train.evaluate import require_heldout
 from scalegrow.train.interrupt import Interruption
 from scalegrow.train.loop import Run, Watcher, train_stage
 from scalegrow.train.mup import multipliers, scales
-from scalegrow.train.optim import warmup_steps
 from scalegrow.train.stages import Stage, require_extension, stages
 from scalegrow.train.task import Task, task_for
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalegrow.errors import InputError
+from scalegrow.runs.branches import decay_start
 from scalegrow.runs.config import RunConfig
-from scalegrow.train.optim import decay_start
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""P1: simple, architecture-agnostic growth beats complex operators. Every operator against SZP, with intervals.
+
+    python analyses/simple_operators.py
+
+The difference of final losses to SZP (lambda 0.4) at the same size, budget and factor: Student's t with the pooled
+standard deviation of runs.
+"""
+
+import altair as alt
+import polars as pl
+from figures import COLOURS, save, with_error_bars
+from reference import MAIN, everywhere, with_interval
+
+KEY = ("study", "size", "n_params", "budget", "factor")
+
+
+def against_main(found: pl.DataFrame) -> pl.DataFrame:
+    """Every other operator minus SZP (negative: better), low to high; s is that of grown cells."""
+    of_main = pl.col("loss").alias("of_main"), pl.col("n").alias("k")
+    pairs = found.filter(pl.col("arm") != MAIN).join(
+        found.filter(pl.col("arm") == MAIN).select(*KEY, *of_main), on=KEY
+    )
+    error = pl.col("s") * (1 / pl.col("n") + 1 / pl.col("k")).sqrt()
+    pairs = pairs.with_columns(gap=pl.col("loss") - pl.col("of_main"), error=error, freedom=pl.col("df"))
+    return with_interval(pairs, "gap")
+
+
+def main() -> None:
+    found = against_main(everywhere())
+    print("operator minus SZP (lambda 0.4) at the same factor; negative: better than SZP; * where 0 is outside\n")
+    print(
+        "target                           g  operator            "
+        + "".join(f"{b:>3d} tpp               " for b in (5, 10, 20, 40))
+    )
+    for key, cell in found.group_by("size", "factor", "arm", maintain_order=True):
+        texts = []
+        for row in cell.sort("budget").iter_rows(named=True):
+            star = "*" if row["low"] > 0 or row["high"] < 0 else " "
+            texts.append(f"{row['gap']:+.4f} ± {row['high'] - row['gap']:.4f}{star}     ")
+        print(f"{key[0]:32s} {key[1]:<2g} {key[2]:18s}  {''.join(texts)}")
+    x = alt.X("budget:O", title="tokens (samples) per parameter")
+    colour = alt.Color("arm:N", title=None, scale=alt.Scale(range=COLOURS))
+    charts = [
+        with_error_bars(x, "gap", "operator minus SZP", colour, xOffset="arm:N").properties(
+            data=part, width=260, height=200, title=f"{key[0]}, g = {key[1]:g}"
+        )
+        for key, part in found.group_by("size", "factor", maintain_order=True)
+    ]
+    save(alt.concat(*charts, columns=2).resolve_scale(y="independent"), "simple_operators")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""How much of a gain is the learning rate's? Delta with nobody, scratch alone, or both at their own best rate.
+
+    python analyses/tuning.py
+
+The transferred rate was tuned at the base's scale. P1 compares both arms at it; our other scripts give scratch its
+own best of three rates at each size and budget; here grown runs get theirs too, where they were run at others. The
+best of few is chosen on the runs it is judged by, so "both" favours neither arm but every arm a little.
+"""
+
+import altair as alt
+import polars as pl
+from figures import COLOURS, by_budget_and_size, save
+from reference import MAIN, NAMES, cells, finals, gains, studies, transferred
+
+from scalegrow.units import format_count
+
+WAYS = ("both transferred", "scratch tuned", "both tuned")
+
+
+def three_ways(study: str) -> pl.DataFrame:
+    """Delta of SZP's cells that were run at several rates, in each of the three ways."""
+    rows = finals(study)
+    found = cells(rows)
+    rate = transferred(rows)
+    usual = (pl.col("arm") == MAIN) & (pl.col("base_budget") == 20)
+    place = ("n_params", "budget", "factor")
+    several = gains(found).filter(usual).group_by(place).agg(pl.col("lr").n_unique()).filter(pl.col("lr") > 1)
+    ways = {
+        WAYS[0]: gains(found, tuned=False).filter(usual, pl.col("lr") == rate),
+        WAYS[1]: gains(found).filter(usual, pl.col("lr") == rate),
+        WAYS[2]: gains(found).filter(usual).sort("loss").group_by(place, maintain_order=True).first(),
+    }
+    parts = [part.join(several, on=place, how="semi").with_columns(way=pl.lit(way)) for way, part in ways.items()]
+    size = pl.col("n_params").map_elements(format_count, return_dtype=pl.String)
+    label = pl.concat_str(pl.lit(NAMES[study]), size, separator=", ")
+    return pl.concat(parts, how="diagonal").with_columns(size=label)
+
+
+def main() -> None:
+    found = pl.concat([part for study in studies() if (part := three_ways(study)).height], how="diagonal")
+    print("Delta of SZP (lambda 0.4) to scratch; * where 0 is outside the 95 % interval\n")
+    print("target                           tpp  g     " + "".join(f"{way:24s}" for way in WAYS))
+    for key, cell in found.sort("factor", "budget").group_by("size", "factor", "budget", maintain_order=True):
+        texts = {}
+        for row in cell.iter_rows(named=True):
+            star = "*" if row["low"] > 0 or row["high"] < 0 else " "
+            texts[row["way"]] = f"{row['difference']:+.4f} ± {row['high'] - row['difference']:.4f}{star}"
+        columns = "".join(f"{texts[way]:24s}" for way in WAYS)
+        print(f"{key[0]:32s} {key[2]:<4d} {key[1]:<4g}  {columns}")
+    chart = (
+        alt.Chart(found)
+        .mark_point(filled=True, size=50)
+        .encode(
+            x=alt.X("factor:O", title="g"),
+            y=alt.Y("difference:Q", title="Delta"),
+            color=alt.Color("way:N", title="learning rate", sort=list(WAYS), scale=alt.Scale(range=COLOURS)),
+        )
+    )
+    save(by_budget_and_size(chart), "tuning")
+
+
+if __name__ == "__main__":
+    main()
