@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,12 +22,14 @@ from sweeping import Inline, swept, table_of, tiny_study
 
 from scalegrow.cli import sweep as command
 from scalegrow.cli.sweep import Machine
+from scalegrow.cli.sweep_plan import show_plan
 from scalegrow.errors import InputError
 from scalegrow.runs.log import status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train import member as member_module
-from scalegrow.train.estimate import measured_rate, time_left
+from scalegrow.train.estimate import cost, measured_rate, time_left
 from scalegrow.train.member import Job, execute, finished
+from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
 from scalegrow.train.sweep import claimed, jobs_of, share_done
 from scalegrow.train.workers import Kind, LocalWorkers, least_crowded, visible_gpus
@@ -272,6 +276,28 @@ def test_a_half_written_run_is_not_in_the_table(short: Path, tmp_path: Path) -> 
         table_of(tiny_study(), folder)
 
 
+def test_the_page_s_example_goes_from_a_study_to_a_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: Inline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/sweep.md: its study, its commands, and the plan it shows."""
+    from scalegrow.cli.app import app
+
+    page = Path(__file__).parents[1].joinpath("docs", "sweep.md").read_text()
+    study, commands, plan = (
+        re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1]  # type: ignore[index]
+        for kind in ("toml", "sh", "text")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("ladder.toml").write_text(study)
+    said = []
+    for line in commands.splitlines():
+        app(shlex.split(line)[1:], standalone_mode=False)
+        said.append(capsys.readouterr().out)
+    assert [line.rstrip() for line in said[0].splitlines()][:-1] == plan.splitlines()
+    assert len(inline.began) == 8
+    assert "probability growing wins" in said[-1]
+
+
 def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
     with claimed(tmp_path), pytest.raises(InputError, match="another sweep runs in"), claimed(tmp_path):
         pass
@@ -411,6 +437,34 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(InputError, match="no CUDA device here"):
         command._workers(replace(HERE, device="cuda"))
+
+
+def test_the_plan_tells_sizes_and_arms_and_as_json_every_run(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = jobs_of(parse_study(tiny_study("1024 tokens", "2048 tokens", more="seeds = [0, 1]\n")), short)
+    show_plan(jobs, short, 2, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 120 for line in lines)
+    assert "14k: trunk of 1.66k, budgets 1024 tokens, 2048 tokens" in {line.strip() for line in lines}
+    szp = next(line.split() for line in lines if "szp x1.3" in line)
+    assert szp[2:7] == ["10.8k", "at", "2048", "tokens", "2"], "two seeds in one line"
+    show_plan(jobs, short, 2, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "scalegrow-sweep-plan/1"
+    assert [run["name"] for run in told["runs"]] == [job.member.name for job in jobs.values()]
+    assert [run["key"] for run in told["runs"] if run["finished"]] == [next(iter(jobs))], "one base, seed 0"
+    for run, job in zip(told["runs"], jobs.values(), strict=True):
+        config = job.member.config
+        whole = sum(stage.end - stage.start for stage in stages(config)) * config.tokens_per_step
+        assert (run["tokens"], run["flops"]) == (whole, 6 * run["n_params"] * whole)
+
+
+def test_the_estimate_of_the_disk_is_near_the_truth(short: Path) -> None:
+    jobs = jobs_of(parse_study(tiny_study()), short)
+    for job in jobs.values():
+        there = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+        assert cost(job.member).disk == pytest.approx(there, rel=0.35)
 
 
 def test_without_ray_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
