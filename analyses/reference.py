@@ -48,7 +48,7 @@ def cells(rows: pl.DataFrame) -> pl.DataFrame:
     """A row a cell: its mean loss, how many runs, and s, pooled over the cells of its size, budget and kind.
 
     The runs of a cell differ in seed alone: s^2 = sum (L - mean)^2 / df with df = sum (n - 1) counts independent
-    runs, never budgets of one run, since those are other cells. The kinds are scratch, SZP and all other operators:
+    runs, never budgets of one run, since those are other cells. Kinds are scratch, SZP and all other operators:
     grown runs carry their base's seed as well and scatter more, and copies more than SZP.
     """
     found = rows.group_by(*CELL).agg(
