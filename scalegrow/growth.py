@@ -163,11 +163,14 @@ def base_shape(target: Shape, wanted: float, name: str, n_layers: int | None = N
     """The shape of about so many parameters that an operator grows to `target`.
 
     For one that adds layers, the target with fewer; for others, the ladder's (of n_layers, where the whole ladder
-    has so many). Raises InputError where there is none smaller.
+    has so many), with no more d_ff than the target: the ladder meets counts with it, and growing never shrinks.
+    Raises InputError where there is none smaller.
     """
     if operator(name).axis == "depth":
         return _shallower(target, wanted)
     base = on_ladder(target, wanted, n_layers)
+    if isinstance(base, ModelShape) and isinstance(target, ModelShape):
+        base = replace(base, d_ff=min(base.d_ff, target.d_ff))
     if base.n_params >= target.n_params:
         raise InputError(f"no smaller base of {wanted:g} parameters for {target.n_params}: give a larger factor.")
     return base

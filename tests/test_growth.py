@@ -123,6 +123,20 @@ def test_a_base_is_smaller_and_grows_to_its_target(target: Shape, name: str) -> 
         assert base.n_heads // base.n_kv_heads == min(target.n_heads // target.n_kv_heads, base.n_heads)
 
 
+@settings(deadline=None)
+@given(st.floats(4.7, 7).map(lambda power: 10.0**power), st.floats(1.2, 4))
+def test_a_base_on_a_ladder_of_one_depth_loses_nothing_by_growing(n_params: float, factor: float) -> None:
+    """Not in d_ff either, where the ladder's own shape of that count may have more of it than the target."""
+    target = shape_for(n_params, replace(shape_for(1e5), head_dim=16), 4)
+    base = base_shape(target, target.n_params / factor, "zero_pad", 4)
+    assert isinstance(base, ModelShape)
+    assert base.n_params < target.n_params
+    assert all(
+        getattr(base, name) <= getattr(target, name) for name in ("d_model", "n_heads", "n_kv_heads", "d_ff")
+    )
+    assert Growth(base, target, "zero_pad").g_params == pytest.approx(factor, rel=0.2)
+
+
 def test_the_ladder_s_shape_of_its_own_size_is_itself() -> None:
     assert on_ladder(DEEP, DEEP.n_params, 4) == DEEP
 

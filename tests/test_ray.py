@@ -82,6 +82,13 @@ def test_stopping_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert checkpoints(job.folder / "trunk" / "checkpoints")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "somewhere", "ray://127.0.0.1:10001"])
+def test_a_cluster_that_is_not_there_is_one_line(address: str) -> None:
+    with pytest.raises(InputError, match="no Ray at") as refusal:
+        command._workers(replace(MACHINE, ray=address))
+    assert len(str(refusal.value).splitlines()) == 1
+
+
 def test_what_ray_cannot_give_is_refused() -> None:
     with pytest.raises(InputError, match="give fewer --threads"):
         command._workers(replace(MACHINE, threads=3))

@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,12 +22,14 @@ from sweeping import Inline, swept, table_of, tiny_study
 
 from scalegrow.cli import sweep as command
 from scalegrow.cli.sweep import Machine
+from scalegrow.cli.sweep_plan import show_plan
 from scalegrow.errors import InputError
 from scalegrow.runs.log import status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train import member as member_module
-from scalegrow.train.estimate import measured_rate, time_left
+from scalegrow.train.estimate import cost, measured_rate, time_left
 from scalegrow.train.member import Job, execute, finished
+from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
 from scalegrow.train.sweep import claimed, jobs_of, share_done
 from scalegrow.train.workers import Kind, LocalWorkers, least_crowded, visible_gpus
@@ -272,6 +276,28 @@ def test_a_half_written_run_is_not_in_the_table(short: Path, tmp_path: Path) -> 
         table_of(tiny_study(), folder)
 
 
+def test_the_page_s_example_goes_from_a_study_to_a_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: Inline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/sweep.md: its study, its commands, and the plan it shows."""
+    from scalegrow.cli.app import app
+
+    page = Path(__file__).parents[1].joinpath("docs", "sweep.md").read_text()
+    study, commands, plan = (
+        re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1]  # type: ignore[index]
+        for kind in ("toml", "sh", "text")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("ladder.toml").write_text(study)
+    said = []
+    for line in commands.splitlines():
+        app(shlex.split(line)[1:], standalone_mode=False)
+        said.append(capsys.readouterr().out)
+    assert [line.rstrip() for line in said[0].splitlines()][:-1] == plan.splitlines()
+    assert len(inline.began) == 8
+    assert "probability growing wins" in said[-1]
+
+
 def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
     with claimed(tmp_path), pytest.raises(InputError, match="another sweep runs in"), claimed(tmp_path):
         pass
@@ -345,6 +371,29 @@ def test_a_full_disk_is_told_and_the_sweep_goes_on_later(tmp_path: Path, monkeyp
     assert len(swept(tiny_study(), tmp_path).finished) == 4
 
 
+UNFIT = {
+    "operators": (
+        'sizes = ["14k"]\nfactors = [1, 1.3]\noperators = ["szp"',
+        'sizes = ["30k"]\nfactors = [2]\noperators = ["net2net"',
+        r"30k-net2net-x2-s0-\w+: net2net copies the stream whole",
+    ),
+    "candidates": ("szp", "szp:shrunk=1", "szp:shrunk=1 has no setting 'shrunk': did you mean shrink"),
+    "bases without a trunk": ("log_every", 'schedule.kind = "cosine"\nlog_every', "a cosine base has no trunk"),
+    "bases never annealed": (
+        "log_every",
+        'schedule.kind = "constant"\nlog_every',
+        "a constant rate leaves no base",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", UNFIT)
+def test_runs_that_could_not_be_grown_are_named_before_anything_starts(problem: str) -> None:
+    old, new, message = UNFIT[problem]
+    with pytest.raises(InputError, match=message):
+        jobs_of(parse_study(tiny_study().replace(old, new)), Path("nowhere"))
+
+
 REFUSED = {
     "is not there: give": ("data = 'nothing.txt'\ntokenizer = 'bytes'\n", {}),
     "reader.txt/out cannot be written": ("", {"out": Path("reader.txt/out")}),
@@ -388,6 +437,34 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(InputError, match="no CUDA device here"):
         command._workers(replace(HERE, device="cuda"))
+
+
+def test_the_plan_tells_sizes_and_arms_and_as_json_every_run(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = jobs_of(parse_study(tiny_study("1024 tokens", "2048 tokens", more="seeds = [0, 1]\n")), short)
+    show_plan(jobs, short, 2, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 120 for line in lines)
+    assert "14k: trunk of 1.66k, budgets 1024 tokens, 2048 tokens" in {line.strip() for line in lines}
+    szp = next(line.split() for line in lines if "szp x1.3" in line)
+    assert szp[2:7] == ["10.8k", "at", "2048", "tokens", "2"], "two seeds in one line"
+    show_plan(jobs, short, 2, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "scalegrow-sweep-plan/1"
+    assert [run["name"] for run in told["runs"]] == [job.member.name for job in jobs.values()]
+    assert [run["key"] for run in told["runs"] if run["finished"]] == [next(iter(jobs))], "one base, seed 0"
+    for run, job in zip(told["runs"], jobs.values(), strict=True):
+        config = job.member.config
+        whole = sum(stage.end - stage.start for stage in stages(config)) * config.tokens_per_step
+        assert (run["tokens"], run["flops"]) == (whole, 6 * run["n_params"] * whole)
+
+
+def test_the_estimate_of_the_disk_is_near_the_truth(short: Path) -> None:
+    jobs = jobs_of(parse_study(tiny_study()), short)
+    for job in jobs.values():
+        there = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+        assert cost(job.member).disk == pytest.approx(there, rel=0.35)
 
 
 def test_without_ray_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Workers on Ray: runs as tasks on this machine or on a cluster whose machines share a file system."""
 
 import os
+import socket
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from scalegrow.errors import InputError
 from scalegrow.train.member import PATIENCE, Job
 from scalegrow.train.workers import DIED, Event, Kind, outcome
 
-LOCAL = "local"
+LOCAL, AUTO = "local", "auto"
+ANSWER = 10.0  # seconds for a cluster to answer in
 
 
 class RayWorkers:
@@ -27,10 +29,11 @@ class RayWorkers:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
         self._started = not ray.is_initialized()
         try:
+            _knock(address)
             if self._started:
                 ray.init(address, log_to_driver=False, logging_level="ERROR", **_own(address, count, threads))
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].partition(". ")[0]
             raise InputError(f"no Ray at {address!r} ({reason}): give host:port, auto or local.") from None
         self._share = {"CPU": float(threads), **({"GPU": gpu_share} if device == "cuda" else {})}
         self._settings = (threads, device, Path.cwd())
@@ -85,6 +88,13 @@ class RayWorkers:
             return Event(key, "failed", str(error).splitlines()[-1])
         except RayError as error:
             return Event(key, DIED, type(error).__name__)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens: Ray itself would try for many minutes."""
+    if address not in (LOCAL, AUTO):
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
 
 
 def _own(address: str, count: int | None, threads: int) -> dict[str, Any]:

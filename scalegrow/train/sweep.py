@@ -59,10 +59,19 @@ def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, 
         config = base.member.config if base else None
         place = folder / RUNS / member.name
         jobs[member.key] = Job(member, place, cache or folder / PACKED, config, base.folder if base else None)
-        if config and member.origin:
-            checkpoint_name(config, member.origin)
-            growth_plan(member)
+        if config:
+            _require_growable(member, config)
     return jobs
+
+
+def _require_growable(member: Member, base: RunConfig) -> None:
+    """Raise InputError, with the run's name, where there will be no checkpoint or the operator cannot grow it."""
+    assert member.origin is not None
+    try:
+        checkpoint_name(base, member.origin)
+        growth_plan(member)
+    except InputError as error:
+        raise InputError(f"{member.name}: {error}") from None
 
 
 def sweep(jobs: dict[str, Job], workers: Workers, *, retries: int, tell: Tell, watch: Watch) -> Outcome:
