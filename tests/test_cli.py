@@ -230,3 +230,10 @@ def test_every_command_and_option_has_help() -> None:
         assert command.help, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+def test_fit_json_has_an_interval_for_every_coefficient() -> None:
+    data = json.loads(ok("fit", "stories_ladder", "--no-calibrate", "--draws", "50", "--level", "0.9", "--json"))
+    assert data["level"] == 0.9
+    assert data["intervals"].keys() == data["coefficients"].keys()
+    assert all(low < data["coefficients"][name] < high for name, (low, high) in data["intervals"].items())

@@ -52,16 +52,25 @@ def run(
             "table": choice.table,
             "rows": choice.rows or "default",
             "drop_highest": str(choice.drop_highest),
+            **({"where": "; ".join(choice.where)} if choice.where else {}),
         },
     )
     if out is not None:
         write_fit(made, out)
     if as_json:
-        print_json({key: value for key, value in to_json(made).items() if key not in ("draws", "noise")})
+        print_json(as_data(made, level))
     else:
         show(made, level)
     if out is not None:
         note(f"written to {out}")
+
+
+def as_data(made: Fit, level: float) -> dict[str, Any]:
+    """The fit for a program: what a file holds without its draws, and each coefficient's interval."""
+    low, high = quantiles(made.values(), level)
+    told = {key: value for key, value in to_json(made).items() if key not in ("draws", "noise")}
+    bounds = zip(made.law.form.names, low, high, strict=True)
+    return {**told, "level": level, "intervals": {name: [float(lo), float(hi)] for name, lo, hi in bounds}}
 
 
 def held_out_calibration(choice: Choice, form: Form, observations: Observations, seed: int) -> Calibration:
