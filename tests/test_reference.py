@@ -158,3 +158,48 @@ def test_the_crossing_is_the_first_and_needs_a_win() -> None:
     assert first == pytest.approx(1.0, abs=0.02)
     assert np.isnan(none)
     assert np.isnan(never)
+
+
+def test_a_paid_base_costs_what_its_tokens_would_have_taught(reference: ModuleType) -> None:
+    """Scratch falls by 0.1 a ln(D): charged for a share s, Delta rises by 0.1 ln(1 + s N_b D_b / (N D))."""
+    script = analysis("base_cost")
+    rows = study(np.random.default_rng(6), noise=1e-9)
+    found = reference.gains(reference.cells(rows)).with_columns(study=pl.lit("simulated"))
+    script.finals = lambda study: rows
+    charged = script.charged("simulated", found)
+    assert charged.filter(budget=40)["payer"].unique().to_list() == ["sunk"]  # beyond scratch's budgets: left out
+    for row in charged.iter_rows(named=True):
+        more = script.SHARES[row["payer"]] * row["base_params"] * row["base_tokens"] / (1e5 * row["tokens"])
+        if row["budget"] < 40 and row["tokens"] * (1 + more) <= 4e6:
+            expected = effect(row["factor"], row["budget"]) + 0.1 * np.log(1 + more)
+            assert row["gap"] == pytest.approx(expected, abs=2e-4)
+
+
+def test_operators_are_compared_with_the_main_one_at_the_same_place(reference: ModuleType) -> None:
+    script = analysis("simple_operators")
+    rows = study(np.random.default_rng(7))
+    other = rows.filter(pl.col("arm") == "szp:shrink=0.4").with_columns(
+        arm=pl.lit("net2net"), operator=pl.lit("net2net"), loss=pl.col("loss") + 0.3, run=pl.col("run") + " n"
+    )
+    found = reference.gains(reference.cells(pl.concat([rows, other]))).with_columns(
+        study=pl.lit("simulated"), size=pl.lit("100k")
+    )
+    against = script.against_main(found)
+    assert set(against["arm"]) == {"net2net"}
+    assert against["gap"].to_numpy() == pytest.approx(0.3)
+    assert (against["low"] < 0.3).all()
+    assert (against["high"] > 0.3).all()
+
+
+def test_preservation_is_told_from_its_opposite() -> None:
+    script = analysis("preservation")
+    kl = [0.0, 0.1, 0.2, 0.5, 1.0, 5.0]
+    for sign in (1.0, -1.0):
+        cell = pl.DataFrame(
+            {"zero_step_kl": kl, "difference": [sign * x for x in range(6)], "s": [0.01] * 6, "n": [3] * 6}
+        )
+        value, low, high = script.tau(cell, np.random.default_rng(0))
+        assert (value, low, high) == pytest.approx((sign, sign, sign))
+    noisy = cell.with_columns(s=pl.lit(50.0))
+    value, low, high = script.tau(noisy, np.random.default_rng(0))
+    assert low < 0 < high
