@@ -6,6 +6,7 @@ import numpy as np
 
 from scalegrow.laws.points import FloatArray, Points
 
+ROUNDING = 0.01  # ln units: sizes snap to whole units and budgets to whole steps, which is no extrapolation
 LABELS = {
     "N": "parameters",
     "D": "tokens",
@@ -38,7 +39,7 @@ class Domain:
         return any(variable == name for variable, _, _ in self.ranges)
 
     def extrapolation(self, points: Points) -> dict[str, FloatArray]:
-        """Per variable, how many times beyond the nearest edge each point lies; 1 inside.
+        """Per variable, how many times beyond the nearest edge each point lies; 1 inside, or within ROUNDING of it.
 
         Above the range the ratio is > 1, below it < 1.
         """
@@ -46,7 +47,8 @@ class Domain:
         out = {}
         for name, low, high in self.ranges:
             values = np.where(np.isfinite(where[name]), where[name], low)
-            out[name] = np.where(values > high, values / high, np.where(values < low, values / low, 1.0))
+            ratio = np.where(values > high, values / high, np.where(values < low, values / low, 1.0))
+            out[name] = np.where(np.abs(np.log(ratio)) < ROUNDING, 1.0, ratio)
         return out
 
     def distance(self, points: Points) -> FloatArray:
