@@ -25,11 +25,11 @@ def main() -> None:
     for key, cell in found.group_by("size", "factor", maintain_order=True):
         print(f"{key[0]:32s} {key[1]:<5g}  " + "".join(f"{cell[kind][0]:<22.2f}" for kind in KINDS))
     print("\nthe bound of growth_bound.py in each, read off the measured factors (linear in ln g)")
-    for row in bounds().filter(pl.col("crosses") > 0.5).iter_rows(named=True):
+    for row in bounds().filter(pl.col("g_upper_middle").is_between(1, pl.col("largest"))).iter_rows(named=True):
         cell = found.filter(pl.col("size") == row["size"], pl.col("budget") == row["budget"]).sort("growth_factor")
         ln_g = np.log(cell["growth_factor"].to_numpy())
         told = [
-            f"{name} {np.exp(np.interp(np.log(row['g_upper']), ln_g, np.log(cell[kind].to_numpy()))):.2f}"
+            f"{name} {np.exp(np.interp(np.log(row['g_upper_middle']), ln_g, np.log(cell[kind].to_numpy()))):.2f}"
             for kind, name in KINDS.items()
         ]
         print(f"  {row['size']:32s} {row['budget']:<3d} tpp: {', '.join(told)}")

@@ -28,7 +28,7 @@ from scalegrow.runs.log import status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train import member as member_module
 from scalegrow.train.estimate import cost, measured_rate, time_left
-from scalegrow.train.member import Job, execute, finished
+from scalegrow.train.member import Job, execute, finished, note_of
 from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
 from scalegrow.train.sweep import claimed, jobs_of, share_done
@@ -534,3 +534,24 @@ def test_progress_knows_what_is_done_and_what_cannot_begin(short: Path) -> None:
     )
     assert Outcome(failed={base: ""}, waiting={scratch, one, other}).open(jobs) == {scratch}
     assert watch._state(Outcome(finished={*jobs}), {})[1].endswith("100%, 0 s left")
+
+
+@pytest.mark.parametrize("twin", ["szp:shrink=0.4", "szp:seed=0", "szp:moments=reset"])
+def test_one_growth_written_two_ways_is_refused(twin: str, tmp_path: Path) -> None:
+    """szp shrinks by 0.4 and resets moments unless told: both would train one run and count it twice."""
+    text = (
+        '[baseline]\nn_layers = 1\nhead_dim = 8\ncontext = 16\nbudgets = ["2048 tokens"]\n'
+        '[[runs]]\nsizes = ["14k"]\nfactors = [1.3]\nbase_budgets = ["2048 tokens"]\noperators = ["szp", "%s"]\n'
+    )
+    with pytest.raises(InputError, match="are the same growth: write it one way"):
+        jobs_of(parse_study(text % twin), tmp_path)
+    assert len(jobs_of(parse_study(text % "szp:shrink=0.8"), tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "[" * 100_000, '{"key": "KEY", "budgets": 5}', '{"key": "KEY", "budgets": ["foo"], "seconds": 1}'],
+)
+def test_a_damaged_note_means_not_finished(text: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("finished.json").write_text(text)
+    assert note_of(tmp_path) == {}

@@ -195,3 +195,10 @@ def test_several_arms_of_one_operator_are_warned_of() -> None:
         SCRATCH | {"arm": "scratch"}, GROWN | {"arm": "szp:shrink=0.4"}, GROWN | {"arm": "szp:shrink=0.8"}
     )
     assert [warning for warning in mixing_problems(other)[1] if "--where arm=" in warning]
+
+
+def test_keep_where_reads_truth_and_refuses_lists() -> None:
+    rows = table(SCRATCH | {"annealed": True, "list": [1, 2]}, SCRATCH | {"annealed": False, "list": [3]})
+    assert keep_where(rows, "annealed", ("True",)).height == 1
+    with pytest.raises(InputError, match="more than one value a row"):
+        keep_where(rows, "list", ("1",))

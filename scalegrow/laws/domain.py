@@ -39,7 +39,7 @@ class Domain:
         return any(variable == name for variable, _, _ in self.ranges)
 
     def extrapolation(self, points: Points) -> dict[str, FloatArray]:
-        """Per variable, how many times beyond the nearest edge each point lies; 1 inside, or within ROUNDING of it.
+        """Per variable, how many times beyond the nearest edge each point lies; 1 inside, or ROUNDING outside.
 
         Above the range the ratio is > 1, below it < 1.
         """

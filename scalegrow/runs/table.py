@@ -249,6 +249,10 @@ def keep_where(frame: pl.DataFrame, column: str, values: Sequence[str]) -> pl.Da
         near = get_close_matches(column, frame.columns, n=1) or [", ".join(frame.columns[:8])]
         raise InputError(f"the table has no column {column!r}: did you mean {near[0]}?")
     numbers = frame[column].dtype.is_numeric()
+    if frame[column].dtype.is_nested():
+        raise InputError(f"{column} holds more than one value a row: choose another column.")
+    if frame[column].dtype == pl.Boolean:
+        values = [value.lower() for value in values]
     cells = frame[column].cast(pl.Float64 if numbers else pl.String)
     try:
         wanted = pl.Series(values).cast(pl.Float64 if numbers else pl.String)
@@ -256,7 +260,7 @@ def keep_where(frame: pl.DataFrame, column: str, values: Sequence[str]) -> pl.Da
         raise InputError(f"{column} holds numbers, and {', '.join(values)} are not all numbers.") from None
     kept = frame.filter(cells.is_in(wanted.implode()))
     if kept.is_empty():
-        there = ", ".join(map(str, frame[column].unique().sort().head(6).to_list()))
+        there = ", ".join(map(str, frame[column].drop_nulls().unique().sort().head(6).to_list()))
         raise InputError(f"no row has {column} = {' or '.join(values)}: there are {there}.")
     return kept
 

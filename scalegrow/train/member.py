@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from scalegrow.atomic import new_file
+from scalegrow.budget import Budget
 from scalegrow.errors import InputError
 from scalegrow.runs.branches import trained_flops
 from scalegrow.runs.config import RunConfig
@@ -125,12 +126,27 @@ def finished(job: Job) -> dict[str, Any] | None:
 
 
 def note_of(folder: Path) -> dict[str, Any]:
-    """finished.json of a folder; empty where there is none that can be read."""
+    """finished.json of a folder; empty where there is none, or it is not what `execute` writes."""
     try:
         told = json.loads((folder / FINISHED).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return told if isinstance(told, dict) and _is_note(told) else {}
+
+
+def _is_note(told: dict[str, Any]) -> bool:
+    """Whether its fields are of the kinds that are read from it."""
+    budgets, kl = told.get("budgets"), told.get("zero_step_kl", 0.0)
+    known = isinstance(budgets, list) and all(isinstance(each, str) and _is_budget(each) for each in budgets)
+    return known and isinstance(told.get("seconds"), int | float) and isinstance(kl, int | float | None)
+
+
+def _is_budget(text: str) -> bool:
+    try:
+        Budget.parse(text)
+    except InputError:
+        return False
+    return True
 
 
 def seconds(config: RunConfig, folder: Path) -> float:

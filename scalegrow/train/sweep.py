@@ -18,6 +18,7 @@ from scalegrow.runs.config import RunConfig
 from scalegrow.runs.log import last_step
 from scalegrow.runs.recipe import is_text
 from scalegrow.runs.study import Member, Study
+from scalegrow.train.candidates import Candidate
 from scalegrow.train.documents import HUB, open_corpus
 from scalegrow.train.evaluate import require_heldout
 from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan
@@ -54,6 +55,7 @@ def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, 
     Raises InputError where one could not be grown or has no checkpoint to grow from.
     """
     jobs: dict[str, Job] = {}
+    spelled: dict[str, Member] = {}
     for member in study.members():
         base = jobs[member.origin.base.key] if member.origin else None
         config = base.member.config if base else None
@@ -61,6 +63,7 @@ def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, 
         jobs[member.key] = Job(member, place, cache or folder / PACKED, config, base.folder if base else None)
         if config:
             _require_growable(member, config)
+            _refuse_twins(spelled.setdefault(_meant(member), member), member)
     return jobs
 
 
@@ -72,6 +75,25 @@ def _require_growable(member: Member, base: RunConfig) -> None:
         growth_plan(member)
     except InputError as error:
         raise InputError(f"{member.name}: {error}") from None
+
+
+def _meant(member: Member) -> str:
+    """What a candidate stands for, however it is written, and all else that decides the run."""
+    origin = member.origin
+    assert origin is not None
+    candidate, planned = Candidate.parse(origin.candidate, origin.seed), growth_plan(member)
+    meant = (planned.operator, planned.depth_operator, planned.arguments, candidate.policies.resolved(planned))
+    steps = origin.base.config.steps(origin.budget)
+    return repr((member.config.digest(), origin.base.key, steps, origin.annealed, meant))
+
+
+def _refuse_twins(first: Member, second: Member) -> None:
+    """Raise InputError where two candidates are one, so that one run would be trained and counted twice."""
+    if first.key != second.key:
+        assert first.origin is not None
+        assert second.origin is not None
+        one, other = first.origin.candidate, second.origin.candidate
+        raise InputError(f"operators {one!r} and {other!r} are the same growth: write it one way.")
 
 
 def sweep(jobs: dict[str, Job], workers: Workers, *, retries: int, tell: Tell, watch: Watch) -> Outcome:
