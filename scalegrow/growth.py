@@ -164,7 +164,7 @@ def base_shape(target: Shape, wanted: float, name: str, n_layers: int | None = N
 
     For one that adds layers, the target with fewer; for others, the ladder's (of n_layers, where the whole ladder
     has so many), with no more d_ff than the target: the ladder meets counts with it, and growing never shrinks.
-    Raises InputError where there is none smaller.
+    Raises InputError where there is none smaller, or none near.
     """
     if operator(name).axis == "depth":
         return _shallower(target, wanted)
@@ -173,22 +173,22 @@ def base_shape(target: Shape, wanted: float, name: str, n_layers: int | None = N
         base = replace(base, d_ff=min(base.d_ff, target.d_ff))
     if base.n_params >= target.n_params:
         raise InputError(f"no smaller base of {wanted:g} parameters for {target.n_params}: give a larger factor.")
-    return base
+    return _near(base, wanted, target, "a narrower model has")
 
 
 def _shallower(target: Shape, wanted: float) -> Shape:
-    """The target with as many fewer layers as come nearest to so many parameters, at least one fewer.
-
-    Raises InputError where none comes near.
-    """
+    """The target with as many fewer layers as come nearest to so many parameters, at least one fewer."""
     name = "n_layers" if isinstance(target, ModelShape) else "depth"
     fewer: list[Shape] = [replace(target, **{name: n}) for n in range(1, getattr(target, name))]  # type: ignore[arg-type]
     if not fewer:
         raise InputError("a target of one layer has no shallower base: grow it in width.")
     nearest = min(fewer, key=lambda shape: abs(math.log(shape.n_params / wanted)))
-    if not 1 / NEAR < nearest.n_params / wanted < NEAR:
-        counts = f"{nearest.n_params} parameters, not {wanted:g}"
-        raise InputError(
-            f"fewer layers give a base of {counts}: give a factor near {target.n_params / nearest.n_params:.3g}."
-        )
-    return nearest
+    return _near(nearest, wanted, target, "fewer layers give")
+
+
+def _near(base: Shape, wanted: float, target: Shape, how: str) -> Shape:
+    """The base, if its count is near the one wanted. Raises InputError that names the factor it would make."""
+    if not 1 / NEAR < base.n_params / wanted < NEAR:
+        factor = target.n_params / base.n_params
+        raise InputError(f"{how} {base.n_params} parameters, not {wanted:g}: give a factor near {factor:.3g}.")
+    return base

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalegrow.errors import InputError
-from scalegrow.growth import OPERATORS, Growth, base_shape, on_ladder, operator
+from scalegrow.growth import NEAR, OPERATORS, Growth, base_shape, on_ladder, operator
 from scalegrow.shape import ModelShape, Shape, gpt_shape, network_shape, shape_for
 
 NAMES = [
@@ -126,15 +126,24 @@ def test_a_base_is_smaller_and_grows_to_its_target(target: Shape, name: str) -> 
 @settings(deadline=None)
 @given(st.floats(4.7, 7).map(lambda power: 10.0**power), st.floats(1.2, 4))
 def test_a_base_on_a_ladder_of_one_depth_loses_nothing_by_growing(n_params: float, factor: float) -> None:
-    """Not in d_ff either, where the ladder's own shape of that count may have more of it than the target."""
+    """Not in d_ff either, where the ladder's own shape of that count may have more of it than the target.
+
+    With less of it the base may be too far from what was asked: then it is refused, by the factor that there is.
+    """
     target = shape_for(n_params, replace(shape_for(1e5), head_dim=16), 4)
-    base = base_shape(target, target.n_params / factor, "zero_pad", 4)
+    try:
+        base = base_shape(target, target.n_params / factor, "zero_pad", 4)
+    except InputError as error:
+        near = float(str(error).rpartition("near ")[2].rstrip("."))
+        assert not 1 / NEAR < near / factor < NEAR
+        assert factor < 2  # only where one step of width is about all that is asked
+        return
     assert isinstance(base, ModelShape)
     assert base.n_params < target.n_params
     assert all(
         getattr(base, name) <= getattr(target, name) for name in ("d_model", "n_heads", "n_kv_heads", "d_ff")
     )
-    assert Growth(base, target, "zero_pad").g_params == pytest.approx(factor, rel=0.2)
+    assert 1 / NEAR < Growth(base, target, "zero_pad").g_params / factor < NEAR
 
 
 def test_the_ladder_s_shape_of_its_own_size_is_itself() -> None:
@@ -145,7 +154,7 @@ def test_the_ladder_s_shape_of_its_own_size_is_itself() -> None:
     ("wanted", "name", "message"),
     [
         (119.9e3, "szp", "no smaller base"),
-        (10e3, "stack", "fewer layers give a base of"),
+        (10e3, "stack", "fewer layers give"),
         (60e3, "magic", "no growth"),
     ],
 )

@@ -220,9 +220,7 @@ UNFIT = {
     "no smaller base": RUNS.replace("[1, 2]", "[1, 1.00001]"),
     "kind 'mlp' is unknown": RUNS.replace("[baseline]", '[baseline]\nkind = "mlp"'),
     "has no n_layers": RUNS.replace('data = "stories"', 'kind = "network"'),
-    "fewer layers give a base of": RUNS.replace("[1, 2]", "[1, 16]")
-    .replace("zero_pad", "stack")
-    .replace("60k", "240k"),
+    "fewer layers give": RUNS.replace("[1, 2]", "[1, 16]").replace("zero_pad", "stack").replace("60k", "240k"),
     "has no shallower base": RUNS.replace("n_layers = 4", "n_layers = 1").replace("zero_pad", "stack"),
 }
 
