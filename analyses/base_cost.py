@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, FACTOR_AXIS, by_budget_and_size, save
-from reference import MAIN, NAMES, cells, everywhere, finals, scratch, studies, with_interval
+from reference import MAIN, NAMES, cells, everywhere, finals, scratch, starred, studies, with_interval
 from scipy.interpolate import PchipInterpolator
 
 SHARES = {"sunk": 0.0, "amortised:4": 0.25, "paid": 1.0}
@@ -39,10 +39,7 @@ def main() -> None:
     print("Delta of SZP (lambda 0.4) to scratch at equal compute; * where 0 is outside the 95 % interval\n")
     print("target                           tpp  g     " + "".join(f"{name:24s}" for name in SHARES))
     for key, cell in found.group_by("size", "budget", "factor", maintain_order=True):
-        texts = {}
-        for row in cell.iter_rows(named=True):
-            star = "*" if row["low"] > 0 or row["high"] < 0 else " "
-            texts[row["payer"]] = f"{row['gap']:+.4f} ± {row['high'] - row['gap']:.4f}{star}"
+        texts = {row["payer"]: starred(row, "gap") for row in cell.iter_rows(named=True)}
         print(
             f"{key[0]:32s} {key[1]:<4d} {key[2]:<4g}  " + "".join(f"{texts.get(name, ''):24s}" for name in SHARES)
         )

@@ -6,6 +6,7 @@
 Columns beyond the run table's are kept where they say something; the clock's and paths are not in it.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -14,17 +15,17 @@ from reference import NAMES
 from scalegrow.atomic import new_file
 from scalegrow.runs.shipped import DATA
 from scalegrow.runs.study import read_study
+from scalegrow.train.member import Job
 from scalegrow.train.sweep import jobs_of, table
 
 RUNS = Path("runs/reference")
 ALWAYS = ("arm", "factor", "base_budget", "zero_step_kl")
 
 
-def asked(study: str) -> pl.DataFrame:
+def asked(jobs: Iterable[Job]) -> pl.DataFrame:
     """What the study asked of each run, by its folder: growth factor, and the base's tokens per parameter."""
-    jobs = jobs_of(read_study(DATA / "reference" / f"{study}.toml"), RUNS / study)
     rows = []
-    for job in jobs.values():
+    for job in jobs:
         origin = job.member.origin
         budget = float(origin.budget.removesuffix("tpp")) if origin else None
         rows.append((job.folder.name, origin.factor if origin else 1.0, budget))
@@ -38,7 +39,7 @@ def main() -> None:
         if not any((RUNS / study / "runs").glob("*/finished.json")):
             continue
         jobs = jobs_of(read_study(DATA / "reference" / f"{study}.toml"), RUNS / study)
-        rows = table(jobs.values(), RUNS / study).join(asked(study), on="folder", how="left")
+        rows = table(jobs.values(), RUNS / study).join(asked(jobs.values()), on="folder", how="left")
         told = [name for name in rows.columns if name in ALWAYS or rows[name].null_count() < rows.height]
         kept = rows.select(told).drop("source", "step", strict=False)
         target = DATA / "reference" / f"{study}.parquet"

@@ -38,10 +38,8 @@ def differences(study: str, rng: np.random.Generator) -> list[tuple[float, int, 
     values = {key: part.select("level", "slope").to_numpy() for key, part in by_run.group_by("n_params", "factor")}
     found = []
     for factor in by_run.filter(pl.col("factor") > 1)["factor"].unique().sort():
-        pairs = [
-            (values[n, g], values[n, 1.0]) for n, g in values if g == factor and len(values.get((n, 1.0), ())) > 1
-        ]
-        pairs = [(grown, scratch) for grown, scratch in pairs if len(grown) > 1]
+        arms = [(values[n, g], values.get((n, 1.0), ())) for n, g in values if g == factor]
+        pairs = [(grown, scratch) for grown, scratch in arms if min(len(grown), len(scratch)) > 1]
         if pairs:
             found.append((factor, len(pairs), drawn(pairs, rng)))
     return found

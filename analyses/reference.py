@@ -4,6 +4,8 @@ Symbols: g growth factor, Delta = L_grown - L_scratch (negative: growing wins), 
 one run about its cell's mean, n and m the runs of a grown and a scratch cell.
 """
 
+from typing import Any
+
 import polars as pl
 from scipy import stats
 
@@ -27,16 +29,20 @@ def studies() -> list[str]:
     return [name for name in NAMES if (DATA / "reference" / f"{name}.parquet").exists()]
 
 
+def annealed(study: str) -> pl.DataFrame:
+    """Final losses as measured, with `budget` in tokens per parameter."""
+    rows = read_table(DATA / "reference" / f"{study}.parquet").filter(pl.col("annealed"))
+    return rows.with_columns(budget=pl.col("stage").str.strip_suffix("tpp").cast(pl.Int64))
+
+
 def finals(study: str) -> pl.DataFrame:
-    """Annealed rows, with `budget` in tokens per parameter and the `factor` and `base_budget` that were asked for.
+    """Annealed rows, their losses on the scale on which they are compared.
 
     Of networks the loss is ln(mean square error above the noise), for that is what a model can change, so that a
     difference is a ratio of errors; of decoders it is nats a token.
     """
-    rows = read_table(DATA / "reference" / f"{study}.parquet").filter(pl.col("annealed"))
-    if study == "networks":
-        rows = rows.with_columns(loss=pl.col("excess").log())
-    return rows.with_columns(budget=pl.col("stage").str.strip_suffix("tpp").cast(pl.Int64))
+    rows = annealed(study)
+    return rows.with_columns(loss=pl.col("excess").log()) if study == "networks" else rows
 
 
 def transferred(rows: pl.DataFrame) -> float:
@@ -69,8 +75,7 @@ def scratch(found: pl.DataFrame, *, tuned: bool = True) -> pl.DataFrame:
     """The scratch cell of each size and budget: at its own best learning rate, or at the transferred one."""
     mine = found.filter(pl.col("operator") == SCRATCH)
     if not tuned:
-        rate = found.filter(pl.col("operator") != SCRATCH)["lr"].mode().item()
-        mine = mine.filter(pl.col("lr") == rate)
+        mine = mine.filter(pl.col("lr") == transferred(found))
     return mine.sort("loss").group_by("n_params", "budget", maintain_order=True).first()
 
 
@@ -84,7 +89,9 @@ def gains(found: pl.DataFrame, *, tuned: bool = True) -> pl.DataFrame:
     partner = scratch(found, tuned=tuned).select(
         "n_params", "budget", *(pl.col(old).alias(new) for old, new in told.items())
     )
-    pairs = found.filter(pl.col("operator") != SCRATCH).join(partner, on=("n_params", "budget"))
+    pairs = found.filter(pl.col("operator") != SCRATCH).join(
+        partner, on=("n_params", "budget"), maintain_order="left"
+    )
     mine, theirs = pl.col("s") ** 2 / pl.col("n"), pl.col("s_scratch") ** 2 / pl.col("m")
     pairs = pairs.with_columns(
         difference=pl.col("loss") - pl.col("loss_scratch"),
@@ -111,9 +118,19 @@ def grown(study: str, *, tuned: bool = True) -> pl.DataFrame:
 
 def everywhere(*, tuned: bool = True) -> pl.DataFrame:
     """`grown` of every study, with `size` as a label; Delta over s compares where losses have other scales."""
-    found = pl.concat([grown(study, tuned=tuned) for study in studies()], how="diagonal")
+    return labelled(pl.concat([grown(study, tuned=tuned) for study in studies()], how="diagonal"))
+
+
+def labelled(found: pl.DataFrame) -> pl.DataFrame:
+    """With `size`: study and parameters, for a person."""
     size = pl.col("n_params").map_elements(format_count, return_dtype=pl.String)
     return found.with_columns(size=pl.concat_str("study", size, separator=", "))
+
+
+def starred(row: dict[str, Any], value: str) -> str:
+    """A difference with its interval, and * where 0 is outside it."""
+    star = "*" if row["low"] > 0 or row["high"] < 0 else " "
+    return f"{row[value]:+.4f} ± {row['high'] - row[value]:.4f}{star}"
 
 
 def for_laws(study: str) -> pl.DataFrame:
@@ -121,8 +138,7 @@ def for_laws(study: str) -> pl.DataFrame:
 
     Of SZP's lambdas only 0.4, so that an operator is one arm. Losses as measured: nats, or mean square errors.
     """
-    rows = read_table(DATA / "reference" / f"{study}.parquet").filter(pl.col("annealed"))
-    rows = rows.with_columns(budget=pl.col("stage").str.strip_suffix("tpp").cast(pl.Int64))
+    rows = annealed(study)
     best = scratch(cells(finals(study))).select("n_params", "budget", "lr")
     mine = rows.filter(pl.col("operator") == SCRATCH).join(best, on=("n_params", "budget", "lr"), how="semi")
     usual = (pl.col("operator") != "szp") | (pl.col("arm") == MAIN)

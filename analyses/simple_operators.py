@@ -9,7 +9,7 @@ standard deviation of runs.
 import altair as alt
 import polars as pl
 from figures import COLOURS, save, with_error_bars
-from reference import MAIN, everywhere, with_interval
+from reference import MAIN, everywhere, starred, with_interval
 
 KEY = ("study", "size", "n_params", "budget", "factor")
 
@@ -18,7 +18,7 @@ def against_main(found: pl.DataFrame) -> pl.DataFrame:
     """Every other operator minus SZP (negative: better), low to high; s is that of grown cells."""
     of_main = pl.col("loss").alias("of_main"), pl.col("n").alias("k")
     pairs = found.filter(pl.col("arm") != MAIN).join(
-        found.filter(pl.col("arm") == MAIN).select(*KEY, *of_main), on=KEY
+        found.filter(pl.col("arm") == MAIN).select(*KEY, *of_main), on=KEY, maintain_order="left"
     )
     error = pl.col("s") * (1 / pl.col("n") + 1 / pl.col("k")).sqrt()
     pairs = pairs.with_columns(gap=pl.col("loss") - pl.col("of_main"), error=error, freedom=pl.col("df"))
@@ -33,10 +33,7 @@ def main() -> None:
         + "".join(f"{b:>3d} tpp               " for b in (5, 10, 20, 40))
     )
     for key, cell in found.group_by("size", "factor", "arm", maintain_order=True):
-        texts = []
-        for row in cell.sort("budget").iter_rows(named=True):
-            star = "*" if row["low"] > 0 or row["high"] < 0 else " "
-            texts.append(f"{row['gap']:+.4f} ± {row['high'] - row['gap']:.4f}{star}     ")
+        texts = [f"{starred(row, 'gap')}     " for row in cell.sort("budget").iter_rows(named=True)]
         print(f"{key[0]:32s} {key[1]:<2g} {key[2]:18s}  {''.join(texts)}")
     x = alt.X("budget:O", title="tokens (samples) per parameter")
     colour = alt.Color("arm:N", title=None, scale=alt.Scale(range=COLOURS))

@@ -10,9 +10,7 @@ best of few is chosen on the runs it is judged by, so "both" favours neither arm
 import altair as alt
 import polars as pl
 from figures import COLOURS, by_budget_and_size, save
-from reference import MAIN, NAMES, cells, finals, gains, studies, transferred
-
-from scalegrow.units import format_count
+from reference import MAIN, NAMES, cells, finals, gains, labelled, starred, studies, transferred
 
 WAYS = ("both transferred", "scratch tuned", "both tuned")
 
@@ -31,9 +29,7 @@ def three_ways(study: str) -> pl.DataFrame:
         WAYS[2]: gains(found).filter(usual).sort("loss").group_by(place, maintain_order=True).first(),
     }
     parts = [part.join(several, on=place, how="semi").with_columns(way=pl.lit(way)) for way, part in ways.items()]
-    size = pl.col("n_params").map_elements(format_count, return_dtype=pl.String)
-    label = pl.concat_str(pl.lit(NAMES[study]), size, separator=", ")
-    return pl.concat(parts, how="diagonal").with_columns(size=label)
+    return labelled(pl.concat(parts, how="diagonal").with_columns(study=pl.lit(NAMES[study])))
 
 
 def main() -> None:
@@ -41,10 +37,7 @@ def main() -> None:
     print("Delta of SZP (lambda 0.4) to scratch; * where 0 is outside the 95 % interval\n")
     print("target                           tpp  g     " + "".join(f"{way:24s}" for way in WAYS))
     for key, cell in found.sort("factor", "budget").group_by("size", "factor", "budget", maintain_order=True):
-        texts = {}
-        for row in cell.iter_rows(named=True):
-            star = "*" if row["low"] > 0 or row["high"] < 0 else " "
-            texts[row["way"]] = f"{row['difference']:+.4f} ± {row['high'] - row['difference']:.4f}{star}"
+        texts = {row["way"]: starred(row, "difference") for row in cell.iter_rows(named=True)}
         columns = "".join(f"{texts[way]:24s}" for way in WAYS)
         print(f"{key[0]:32s} {key[2]:<4d} {key[1]:<4g}  {columns}")
     chart = (

@@ -13,9 +13,7 @@ from scalegrow.shape import MLPShape, ModelShape, Shape, network_shape, shape_fo
 
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
-NEAR = (
-    1.25  # ratio of counts: layers are coarse, and a base further off than this is not the one that was asked for
-)
+NEAR = 1.25  # ratio of counts: a base further off than this is not the one that was asked for
 
 GROWING = {
     ModelShape: ("n_params", "d_model", "n_layers", "vocab_size"),

@@ -47,6 +47,15 @@ Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.
 Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
 Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
 
+BaseParams = Annotated[str, typer.Option(help="Parameters of the base model: 50M, 1.2B.")]
+RunBudget = Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")]
+GrowthFactor = Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")]
+TargetParams = Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")]
+OfFit = Annotated[str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")]
+BaseBudget = Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")]
+WhoPays = Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")]
+FitName = Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")]
+
 TargetFactor = Annotated[float | None, typer.Option(help="Parameters of the target over the base's.")]
 TargetWidth = Annotated[float | None, typer.Option(help="Width of the target over the base's.")]
 TargetLayers = Annotated[int | None, typer.Option(help="Layers of the target.")]
@@ -71,24 +80,23 @@ def options(
 
 @app.command()
 def predict(
-    base: Annotated[str, typer.Option(help="Parameters of the base model: 50M, 1.2B.")],
-    budget: Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")],
-    factor: Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")] = None,
-    target: Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")] = None,
-    operator: Annotated[
-        str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")
-    ] = None,
-    base_budget: Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")] = "20tpp",
-    base_cost: Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")] = "sunk",
-    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "warmstart",
+    base: BaseParams,
+    budget: RunBudget,
+    factor: GrowthFactor = None,
+    target: TargetParams = None,
+    operator: OfFit = None,
+    base_budget: BaseBudget = "20tpp",
+    base_cost: WhoPays = "sunk",
+    fit: FitName = "warmstart",
     level: Level = 0.95,
     json: Json = False,
     strict: Strict = False,
 ) -> None:
     """Decide: grow the base, or train the target from scratch?"""
-    from scalegrow.cli.predict import run
+    from scalegrow.cli.predict import Words, run
 
-    run(base, factor, target, budget, operator, base_budget, base_cost, fit, level, as_json=json, strict=strict)
+    words = Words(base, factor, target, budget, operator, base_budget, base_cost)
+    run(words, fit, level, as_json=json, strict=strict)
 
 
 @app.command()
@@ -155,7 +163,7 @@ def laws(json: Json = False) -> None:
 @app.command()
 def allocate(
     budget: Annotated[str, typer.Option(help="Compute to spend: 1e21 flops.")],
-    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "chinchilla",
+    fit: FitName = "chinchilla",
     level: Level = 0.95,
     json: Json = False,
     strict: Strict = False,
@@ -169,16 +177,14 @@ def allocate(
 @app.command()
 def design(
     flops: Annotated[str, typer.Option(help="Compute to spend on new runs: 1e16.")],
-    base: Annotated[str, typer.Option(help="Parameters of the base model: 50M, 1.2B.")],
-    budget: Annotated[str, typer.Option(help="Training budget of the target: 20tpp, 2B tokens, 1e19 flops, 5xC.")],
-    factor: Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")] = None,
-    target: Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")] = None,
-    operator: Annotated[
-        str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")
-    ] = None,
-    base_budget: Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")] = "20tpp",
-    base_cost: Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")] = "sunk",
-    fit: Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")] = "warmstart",
+    base: BaseParams,
+    budget: RunBudget,
+    factor: GrowthFactor = None,
+    target: TargetParams = None,
+    operator: OfFit = None,
+    base_budget: BaseBudget = "20tpp",
+    base_cost: WhoPays = "sunk",
+    fit: FitName = "warmstart",
     seeds: Annotated[int, typer.Option(help="Seeds of one run, at most.")] = 3,
     size_min: Annotated[
         str | None, typer.Option(help="Parameters of the smallest run; by default the smallest fitted.")
@@ -197,9 +203,10 @@ def design(
 ) -> None:
     """Choose the runs that make a decision surest for the FLOPs, as a study to sweep."""
     from scalegrow.cli.design import Room, run
+    from scalegrow.cli.predict import Words
 
-    question = (base, factor, target, budget, operator, base_budget, base_cost)
-    run(fit, flops, question, Room(seeds, size_min, size_max, baseline), out, level, as_json=json)
+    words = Words(base, factor, target, budget, operator, base_budget, base_cost)
+    run(fit, flops, words, Room(seeds, size_min, size_max, baseline), out, level, as_json=json)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scalegrow.atomic import new_file
-from scalegrow.cli.predict import asked, load_fit, question_data
+from scalegrow.cli.predict import Words, asked, load_fit, question_data
 from scalegrow.cli.render import (
     between,
     console,
@@ -43,7 +43,7 @@ class Room:
 def run(
     fit_name: str,
     flops: str,
-    question: tuple[str, float | None, str | None, str, str | None, str, str],
+    words: Words,
     room: Room,
     out: Path | None,
     level: float,
@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Choose the runs, write the study, print what is expected of it."""
     fit, budget = load_fit(fit_name), parse_flops(flops)
-    growth, wanted = asked(fit, *question)
+    growth, wanted = asked(fit, words)
     require_decidable(fit, wanted)
     if not 1 <= room.seeds <= MOST_SEEDS:
         raise InputError(f"--seeds {room.seeds} is no number of seeds: give 1 to {MOST_SEEDS}.")
@@ -159,7 +159,7 @@ def as_data(name: str, growth: Growth, made: Design, text: str, out: Path | None
         "budget_flops": made.budget,
         "flops": made.flops,
         "candidates": made.n_candidates,
-        "runs": [_run(member) for member in made.members],
+        "runs": [{**each.to_dict(), "flops": trained_flops(each.config)} for each in made.members],
         "now": _expected(made.now),
         "expected": _expected(made.after),
         "variance_left": made.variance_left,
@@ -174,17 +174,3 @@ def as_data(name: str, growth: Growth, made: Design, text: str, out: Path | None
 
 def _expected(each: Expected) -> dict[str, Any]:
     return {"difference": json_estimate(each.difference), "probability_sign_right": each.right}
-
-
-def _run(member: Member) -> dict[str, Any]:
-    origin, config = member.origin, member.config
-    return {
-        "key": member.key,
-        "base": origin.base.key if origin else None,
-        "arm": origin.candidate if origin else "scratch",
-        "factor": origin.factor if origin else 1.0,
-        "n_params": config.model.shape.n_params,
-        "budgets": list(config.budgets),
-        "seed": config.seed,
-        "flops": trained_flops(config),
-    }

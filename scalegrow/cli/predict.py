@@ -1,5 +1,6 @@
 """`scalegrow predict`: one decision, as a table with a sentence of advice, or as JSON."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,23 @@ from scalegrow.units import format_count, format_flops, parse_count
 EXIT_OUTSIDE = 3
 
 
-def run(
-    base: str,
-    factor: float | None,
-    target: str | None,
-    budget: str,
-    operator_name: str | None,
-    base_budget: str,
-    base_cost: str,
-    fit_name: str,
-    level: float,
-    *,
-    as_json: bool,
-    strict: bool,
-) -> None:
+@dataclass(frozen=True)
+class Words:
+    """A question as people write it: exactly one of factor and target; without an operator the fit's first."""
+
+    base: str
+    factor: float | None
+    target: str | None
+    budget: str
+    operator: str | None
+    base_budget: str
+    base_cost: str
+
+
+def run(words: Words, fit_name: str, level: float, *, as_json: bool, strict: bool) -> None:
     """Resolve the words, decide, print."""
     fit = load_fit(fit_name)
-    growth, question = asked(fit, base, factor, target, budget, operator_name, base_budget, base_cost)
+    growth, question = asked(fit, words)
     decision = decide(fit, question, level)
     sentence = advice(fit, decision)
     if as_json:
@@ -54,27 +55,19 @@ def run(
         raise typer.Exit(EXIT_OUTSIDE)
 
 
-def asked(
-    fit: Fit,
-    base: str,
-    factor: float | None,
-    target: str | None,
-    budget: str,
-    operator_name: str | None,
-    base_budget: str,
-    base_cost: str,
-) -> tuple[Growth, Question]:
-    """The growth and question that these words stand for; without an operator, the first that the fit knows."""
-    chosen = operator_name or next(iter(fit.law.form.operators), "szp")
-    growth = Growth.by_factor(parse_count(base), resolve_factor(base, factor, target), operator(chosen).name)
+def asked(fit: Fit, words: Words) -> tuple[Growth, Question]:
+    """The growth and question that these words stand for."""
+    chosen = words.operator or next(iter(fit.law.form.operators), "szp")
+    factor = resolve_factor(words.base, words.factor, words.target)
+    growth = Growth.by_factor(parse_count(words.base), factor, operator(chosen).name)
     N, N_base = float(growth.target.n_params), float(growth.base.n_params)
     question = Question(
         N=N,
         g=growth.g_params,
-        D=Budget.parse(budget).tokens(N),
-        D_base=Budget.parse(base_budget).tokens(N_base),
+        D=Budget.parse(words.budget).tokens(N),
+        D_base=Budget.parse(words.base_budget).tokens(N_base),
         operator=chosen,
-        base_cost=BaseCost.parse(base_cost),
+        base_cost=BaseCost.parse(words.base_cost),
     )
     return growth, question
 

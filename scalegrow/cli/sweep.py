@@ -13,7 +13,7 @@ import typer
 from scalegrow.cli import INTERRUPTED
 from scalegrow.cli.collect import WRITERS, write
 from scalegrow.cli.render import console, note, print_json
-from scalegrow.cli.train import with_vocabulary
+from scalegrow.cli.train import require_cores, with_vocabulary
 from scalegrow.errors import InputError
 from scalegrow.runs.study import read_study
 
@@ -39,11 +39,10 @@ class Machine:
     retries: int
 
     def __post_init__(self) -> None:
-        cores = os.cpu_count() or 1
         if self.workers is not None and self.workers < 1:
             raise InputError(f"--workers {self.workers} does no work: give 1 or more.")
-        if self.threads < 1 or (self.ray is None and self.threads > cores):
-            raise InputError(f"--threads {self.threads} on {cores} cores: give --threads 1 to {cores}.")
+        if self.threads < 1 or self.ray is None:
+            require_cores(self.threads)
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"device {self.device!r} is unknown: choose cpu or cuda.")
         if self.per_gpu < 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalegrow.cli.render import console, print_json, table
-from scalegrow.cli.sweep_progress import clock, speed_of
+from scalegrow.cli.sweep_progress import clock, notes_of, speed_of
 from scalegrow.runs.study import Member
 from scalegrow.units import format_count
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 WIDTH = 120  # of what is piped
 HEADS = ("parameters, arm", "grown from", "runs", "tokens", "FLOPs", "one worker", "disk")
-SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ class Planned:
 def planned(jobs: "dict[str, Job]") -> Planned:
     """The plan, its seconds at the rate of what is finished."""
     from scalegrow.train.estimate import cost
-    from scalegrow.train.member import finished
 
-    speed = speed_of(jobs)
+    done = notes_of(jobs)
+    speed = speed_of(jobs, done)
     return Planned(
         jobs,
         {key: cost(job.member, speed) for key, job in jobs.items()},
-        {key for key, job in jobs.items() if finished(job)},
+        {*done},
         {job.member.origin.base.key for job in jobs.values() if job.member.origin},
     )
 
@@ -81,7 +80,7 @@ def _arm(member: Member) -> tuple[str, str, float]:
     """How a run begins, from what, and by which factor."""
     origin = member.origin
     if origin is None:
-        return SCRATCH, "", 1.0
+        return member.arm, "", 1.0
     base = format_count(origin.base.config.model.shape.n_params)
     where = f"{base} at {origin.budget}{', annealed' * origin.annealed}"
     return f"{origin.candidate} x{origin.factor:g}", where, origin.factor
@@ -130,16 +129,4 @@ def _sum(plan: Planned, workers: int) -> str:
 
 def _told(plan: Planned, key: str) -> dict[str, Any]:
     member = plan.jobs[key].member
-    origin = member.origin
-    return {
-        "name": member.name,
-        "key": key,
-        "base": origin.base.key if origin else None,
-        "arm": origin.candidate if origin else SCRATCH,
-        "factor": origin.factor if origin else 1.0,
-        "n_params": member.config.model.shape.n_params,
-        "budgets": list(member.config.budgets),
-        "seed": member.config.seed,
-        **vars(plan.costs[key]),
-        "finished": key in plan.done,
-    }
+    return {"name": member.name, **member.to_dict(), **vars(plan.costs[key]), "finished": key in plan.done}

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -25,7 +25,7 @@ class Watch:
 
         self._jobs = jobs
         self._work = {key: cost(job.member).seconds for key, job in jobs.items()}
-        self._expected = speed_of(jobs)
+        self._expected = speed_of(jobs, notes_of(jobs))
         self._worked = 0.0
         self._before: float | None = None
         self._looked = self._lined = time.monotonic()
@@ -79,13 +79,18 @@ class Watch:
         return done / whole, f"{counts}, {done / whole:.0%}, {clock(seconds)} left"
 
 
-def speed_of(jobs: "dict[str, Job]") -> float:
-    """This machine's speed over the usual, by what is finished."""
-    from scalegrow.train.estimate import speed
+def notes_of(jobs: "dict[str, Job]") -> dict[str, dict[str, Any]]:
+    """What the finished runs' notes say, by key."""
     from scalegrow.train.member import finished
 
-    notes = [(job.member.config, finished(job)) for job in jobs.values()]
-    return speed((config, told["seconds"]) for config, told in notes if told)
+    return {key: told for key, job in jobs.items() if (told := finished(job))}
+
+
+def speed_of(jobs: "dict[str, Job]", notes: dict[str, dict[str, Any]]) -> float:
+    """This machine's speed over the usual, by what is finished."""
+    from scalegrow.train.estimate import speed
+
+    return speed((jobs[key].member.config, told["seconds"]) for key, told in notes.items())
 
 
 def clock(seconds: float) -> str:

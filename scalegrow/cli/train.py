@@ -72,9 +72,8 @@ def started(start: Path, dials: dict[str, Any], settings: list[str]) -> tuple[Ru
 
 def run(config: RunConfig, settings: dict[str, Any], place: Place, *, dry: bool, as_json: bool) -> None:
     """Train, or with dry only say what would be trained."""
-    cores = os.cpu_count() or 1
-    if place.threads is not None and not 1 <= place.threads <= cores:
-        raise InputError(f"--threads {place.threads} on {cores} cores: give --threads 1 to {cores}.")
+    if place.threads is not None:
+        require_cores(place.threads)
     out = place.out or Path("runs") / default_name(config)
     if os.environ.get("RANK", "0") == "0":
         describe(config, settings, out)
@@ -83,6 +82,13 @@ def run(config: RunConfig, settings: dict[str, Any], place: Place, *, dry: bool,
             print_json({"schema": "scalegrow-train/1", "folder": str(out), "config": config.to_dict()})
         return
     _train(config, out, place, as_json=as_json)
+
+
+def require_cores(threads: int) -> None:
+    """Raise InputError unless this machine has as many cores."""
+    cores = os.cpu_count() or 1
+    if not 1 <= threads <= cores:
+        raise InputError(f"--threads {threads} on {cores} cores: give --threads 1 to {cores}.")
 
 
 def default_name(config: RunConfig) -> str:

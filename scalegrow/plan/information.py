@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scalegrow.laws.fitted import Fit, Noise
+from scalegrow.laws.observations import SAME_CELL
 from scalegrow.laws.points import FloatArray, Points
 from scalegrow.plan.candidates import Rows
 
-RUN_SHARE = (
-    0.75  # of a run's noise common to its budgets: correlation of 5 to 40 tpp over seeds, this project's runs
-)
-SAME_CELL = 0.01  # relative difference of N or D that rounding of a schedule can cause
+# Of a run's noise common to its budgets: the correlation of 5 to 40 tpp over seeds in this project's runs.
+RUN_SHARE = 0.75
 MOST_COMMON = 0.9  # of the noise that pairs may cancel: some is always a run's own
 
 

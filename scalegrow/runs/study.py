@@ -18,6 +18,7 @@ from scalegrow.growth import base_shape, operator
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.fields import build, flatten
 from scalegrow.runs.recipe import Recipe
+from scalegrow.runs.table import SCRATCH
 from scalegrow.shape import ModelShape, Shape
 from scalegrow.units import format_count, parse_count
 
@@ -68,14 +69,31 @@ class Member:
             deciding += [grown.base.key, steps, grown.annealed, grown.candidate, grown.seed]
         return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:16]
 
+    @property
+    def arm(self) -> str:
+        """scratch, or the candidate as the study wrote it."""
+        return self.origin.candidate if self.origin else SCRATCH
+
     @cached_property
     def name(self) -> str:
         """A folder's name that a person can read, and that no other run has."""
-        arm = "scratch"
+        arm = SCRATCH
         if self.origin:
             arm = f"{''.join(c if c.isalnum() or c in '._=' else '-' for c in self.origin.candidate)}"
             arm += f"-x{self.origin.factor:g}"
         return f"{format_count(self.config.model.shape.n_params)}-{arm}-s{self.config.seed}-{self.key[:8]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Which run it is, for a program."""
+        return {
+            "key": self.key,
+            "base": self.origin.base.key if self.origin else None,
+            "arm": self.arm,
+            "factor": self.origin.factor if self.origin else 1.0,
+            "n_params": self.config.model.shape.n_params,
+            "budgets": list(self.config.budgets),
+            "seed": self.config.seed,
+        }
 
     def to_budgets_of(self, other: "Member") -> "Member":
         """This run, to the budgets of both."""

@@ -174,17 +174,26 @@ def _claimed(folder: Path, config: RunConfig, task: Task, ranks: Ranks) -> Itera
         yield
 
 
-def _take(folder: Path, config: RunConfig, task: Task, held: ExitStack) -> None:
-    """Lock the folder and see that it is empty or holds this run, on these data."""
+@contextmanager
+def hold(folder: Path, busy: InputError) -> Iterator[None]:
+    """Make a folder and lock it. Raises InputError where it cannot be written, `busy` where another has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = held.enter_context((folder / ".lock").open("w"))
+        lock = (folder / ".lock").open("w")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise BusyError(f"another process trains in {folder}: wait, or choose another --out.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise busy from None
+        yield
+
+
+def _take(folder: Path, config: RunConfig, task: Task, held: ExitStack) -> None:
+    """Lock the folder and see that it is empty or holds this run, on these data."""
+    busy = BusyError(f"another process trains in {folder}: wait, or choose another --out.")
+    held.enter_context(hold(folder, busy))
     if not (folder / CONFIG).exists() and any(folder.glob("*/log.jsonl")):
         raise InputError(f"{folder} holds a run without its {CONFIG}: restore it, or choose another --out.")
     _keep_config(folder / CONFIG, config)

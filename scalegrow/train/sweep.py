@@ -4,9 +4,8 @@ A run begins when its base is finished. One whose worker died is tried again fro
 failed for another reason is not, and neither is what would grow from it.
 """
 
-import fcntl
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from scalegrow.train.candidates import Candidate
 from scalegrow.train.documents import HUB, open_corpus
 from scalegrow.train.evaluate import require_heldout
 from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan
+from scalegrow.train.operators import Plan
+from scalegrow.train.run import hold
 from scalegrow.train.stages import stages
 from scalegrow.train.task import task_for
 from scalegrow.train.workers import Event, Workers
@@ -62,27 +63,27 @@ def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, 
         place = folder / RUNS / member.name
         jobs[member.key] = Job(member, place, cache or folder / PACKED, config, base.folder if base else None)
         if config:
-            _require_growable(member, config)
-            _refuse_twins(spelled.setdefault(_meant(member), member), member)
+            meant = _meant(member, _growable(member, config))
+            _refuse_twins(spelled.setdefault(meant, member), member)
     return jobs
 
 
-def _require_growable(member: Member, base: RunConfig) -> None:
-    """Raise InputError, with the run's name, where there will be no checkpoint or the operator cannot grow it."""
+def _growable(member: Member, base: RunConfig) -> Plan:
+    """How it grows. Raises InputError with the run's name where no checkpoint will be, or the operator cannot."""
     assert member.origin is not None
     try:
         checkpoint_name(base, member.origin)
-        growth_plan(member)
+        return growth_plan(member)
     except InputError as error:
         raise InputError(f"{member.name}: {error}") from None
 
 
-def _meant(member: Member) -> str:
+def _meant(member: Member, planned: Plan) -> str:
     """What a candidate stands for, however it is written, and all else that decides the run."""
     origin = member.origin
     assert origin is not None
-    candidate, planned = Candidate.parse(origin.candidate, origin.seed), growth_plan(member)
-    meant = (planned.operator, planned.depth_operator, planned.arguments, candidate.policies.resolved(planned))
+    policies = Candidate.parse(origin.candidate, origin.seed).policies.resolved(planned)
+    meant = (planned.operator, planned.depth_operator, planned.arguments, policies)
     steps = origin.base.config.steps(origin.budget)
     return repr((member.config.digest(), origin.base.key, steps, origin.annealed, meant))
 
@@ -195,7 +196,7 @@ def table(jobs: Iterable[Job], folder: Path) -> pl.DataFrame:
         raise InputError(f"no run below {folder} is finished: give the same command to go on.")
     facts = pl.DataFrame(
         [
-            {"folder": name, "arm": arm_of(job.member), "zero_step_kl": note.get("zero_step_kl")}
+            {"folder": name, "arm": job.member.arm, "zero_step_kl": note.get("zero_step_kl")}
             for name, (job, note) in told.items()
         ],
         schema={"folder": pl.String(), "arm": pl.String(), "zero_step_kl": pl.Float64()},
@@ -204,22 +205,6 @@ def table(jobs: Iterable[Job], folder: Path) -> pl.DataFrame:
     return rows.join(facts, on="folder", how="left").sort("folder", "tokens", "annealed", "stage")
 
 
-def arm_of(member: Member) -> str:
-    """scratch, or the candidate as the study wrote it."""
-    return member.origin.candidate if member.origin else "scratch"
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> AbstractContextManager[None]:
     """Hold a folder for this sweep alone. Raises InputError if another holds it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another sweep runs in {folder}: wait, or choose another --out.") from None
-        yield
+    return hold(folder, InputError(f"another sweep runs in {folder}: wait, or choose another --out."))
