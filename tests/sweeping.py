@@ -71,4 +71,4 @@ def swept(study: Study | str, folder: Path, workers: Workers | None = None, **op
 
 def table_of(study: str, folder: Path) -> pl.DataFrame:
     """The run table of a study's folder."""
-    return table(jobs_of(parse_study(study), folder).values(), folder)
+    return table(folder)

@@ -24,17 +24,27 @@ from scalegrow.cli import sweep as command
 from scalegrow.cli.sweep import Machine
 from scalegrow.cli.sweep_plan import show_plan
 from scalegrow.errors import InputError
+from scalegrow.runs.collect import collect
+from scalegrow.runs.finished import read_note, write_note
 from scalegrow.runs.log import status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train import member as member_module
 from scalegrow.train.estimate import cost, measured_rate, time_left
-from scalegrow.train.member import Job, execute, finished, note_of
+from scalegrow.train.member import Job, execute, finished
 from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
 from scalegrow.train.sweep import claimed, jobs_of, share_done
 from scalegrow.train.workers import Kind, LocalWorkers, least_crowded, visible_gpus
 
 LONG = tiny_study("8k tokens", "16k tokens", checkpoint_seconds=0.02)
+NOTE = {
+    "key": "KEY",
+    "arm": "scratch",
+    "factor": 1.0,
+    "budgets": ["9 tokens"],
+    "ends": {"9_tokens": 9},
+    "seconds": 1,
+}
 HERE = Machine(workers=1, threads=1, device="cpu", per_gpu=1, ray=None, retries=3)
 
 
@@ -160,6 +170,7 @@ def test_ctrl_c_saves_and_a_killed_sweep_leaves_no_orphans(whole: pl.DataFrame, 
         stderr = process.communicate()[1]
     assert process.returncode == 130, stderr
     assert "saved in" in stderr.splitlines()[-1]
+    assert any(map(finished, jobs.values())) == (out / "table.parquet").exists()
     assert "Traceback" not in stderr
     halfway = [job for job in jobs.values() if job.member.origin and not finished(job) and job.folder.exists()]
     assert any(status_of(job.folder / "trunk" / "log.jsonl") == "interrupted" for job in halfway)
@@ -264,16 +275,54 @@ def test_a_half_written_run_is_not_in_the_table(short: Path, tmp_path: Path) -> 
     folder = tmp_path / "out"
     shutil.copytree(short, folder)
     jobs = jobs_of(parse_study(tiny_study()), folder)
-    half, short_of_a_budget = list(jobs.values())[-2:]
+    half, going_on = list(jobs.values())[-2:]
     (half.folder / "finished.json").unlink()
-    note = json.loads((short_of_a_budget.folder / "finished.json").read_text())
-    (short_of_a_budget.folder / "finished.json").write_text(json.dumps({**note, "budgets": []}))
-    left = {job.folder.name for job in jobs.values()} - {half.folder.name, short_of_a_budget.folder.name}
-    assert {*table_of(tiny_study(), folder)["folder"]} == left
+    note = read_note(going_on.folder)
+    write_note(going_on.folder, note | {"ends": {"trunk": note["ends"]["trunk"]}})
+    rows = table_of(tiny_study(), folder)
+    assert {*rows["folder"]} == {job.folder.name for job in jobs.values()} - {half.folder.name}
+    assert {*rows.filter(folder=going_on.folder.name)["stage"]} == {"trunk"}
     for job in jobs.values():
         (job.folder / "finished.json").unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"no run below .* is finished"):
         table_of(tiny_study(), folder)
+
+
+def test_a_finished_run_that_lost_its_log_is_named(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(short, folder)
+    lost = next(iter(jobs_of(parse_study(tiny_study()), folder).values())).folder
+    (lost / "2048_tokens" / "log.jsonl").unlink()
+    with pytest.raises(InputError, match=rf"{lost.name} was finished and its log has no loss at the end of 2048"):
+        table_of(tiny_study(), folder)
+
+
+def test_a_run_s_folder_may_be_a_link(short: Path, tmp_path: Path) -> None:
+    """Moved to another disk, it counts as before."""
+    folder = tmp_path / "out"
+    shutil.copytree(short, folder)
+    moved = next(iter(jobs_of(parse_study(tiny_study()), folder).values())).folder
+    shutil.move(moved, tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    assert table_of(tiny_study(), folder).equals(table_of(tiny_study(), short))
+
+
+def test_another_study_in_the_folder_keeps_what_is_there(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(short, folder)
+    other = tiny_study().split("[[runs]]")[0] + "[[runs]]\nsizes = ['16k']\n"
+    assert not swept(other, folder).failed
+    assert {*table_of(other, folder)["folder"]} > {*table_of(tiny_study(), short)["folder"]}
+
+
+def test_runs_of_a_folder_tell_their_arm_to_whoever_collects_them(short: Path) -> None:
+    """What a study asked is in the run's note: `collect` and `fit FOLDER` know it too."""
+    rows = collect(short / "runs").filter("annealed")
+    asked = {(row["arm"], row["factor"], row["base_budget"]) for row in rows.iter_rows(named=True)}
+    told = table_of(tiny_study(), short).filter("annealed")
+    assert asked == {*told.select("arm", "factor", "base_budget").iter_rows()}
+    assert {arm for arm, *_ in asked} > {"scratch"}
+    assert all((base is None) == (arm == "scratch") for arm, _, base in asked)
 
 
 def test_the_page_s_example_goes_from_a_study_to_a_prediction(
@@ -336,9 +385,8 @@ def test_a_study_that_drops_a_budget_keeps_the_trunk(short: Path, tmp_path: Path
 def test_a_budget_that_the_trunk_has_passed_is_refused(short: Path, tmp_path: Path) -> None:
     folder = tmp_path / "moved"
     shutil.copytree(short, folder)
-    done = swept(tiny_study("1024 tokens", "2048 tokens"), folder)
-    assert len(done.failed) == 3
-    assert all("where no checkpoint was kept" in why for why in done.failed.values())
+    with pytest.raises(InputError, match="where no checkpoint was kept"):
+        jobs_of(parse_study(tiny_study("1024 tokens", "2048 tokens")), folder)
 
 
 def test_a_folder_may_be_given_by_another_path(
@@ -442,11 +490,11 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_plan_tells_sizes_and_arms_and_as_json_every_run(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    jobs = jobs_of(parse_study(tiny_study("1024 tokens", "2048 tokens", more="seeds = [0, 1]\n")), short)
+    jobs = jobs_of(parse_study(tiny_study("2048 tokens", "4096 tokens", more="seeds = [0, 1]\n")), short)
     show_plan(jobs, short, 2, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 120 for line in lines)
-    assert "14k: trunk of 1.66k, budgets 1024 tokens, 2048 tokens" in {line.strip() for line in lines}
+    assert "14k: trunk of 3.33k, budgets 2048 tokens, 4096 tokens" in {line.strip() for line in lines}
     szp = next(line.split() for line in lines if "szp x1.3" in line)
     assert szp[2:7] == ["10.8k", "at", "2048", "tokens", "2"], "two seeds in one line"
     show_plan(jobs, short, 2, as_json=True)
@@ -550,8 +598,20 @@ def test_one_growth_written_two_ways_is_refused(twin: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "[" * 100_000, '{"key": "KEY", "budgets": 5}', '{"key": "KEY", "budgets": ["foo"], "seconds": 1}'],
+    [
+        *("", "[]", "[" * 100_000, '{"key": "KEY"}'),
+        *(
+            json.dumps(NOTE | wrong)
+            for wrong in ({"budgets": ["foo"]}, {"budgets": [5]}, {"ends": {"trunk": "9"}})
+        ),
+        *(json.dumps(NOTE | wrong) for wrong in ({"seconds": "1"}, {"zero_step_kl": "0"}, {"budgets": 5})),
+    ],
 )
 def test_a_damaged_note_means_not_finished(text: str, tmp_path: Path) -> None:
     tmp_path.joinpath("finished.json").write_text(text)
-    assert note_of(tmp_path) == {}
+    assert read_note(tmp_path) == {}
+
+
+def test_a_note_is_read_as_written(tmp_path: Path) -> None:
+    write_note(tmp_path, NOTE)
+    assert read_note(tmp_path) == NOTE

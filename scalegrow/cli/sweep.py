@@ -76,13 +76,15 @@ def run(file: Path, out: Path | None, table: Path | None, machine: Machine, *, d
         return
     workers = _workers(machine)
     with claimed(folder), _sigterm_as_ctrl_c():
-        outcome = _sweep(jobs, folder, workers, machine.retries)
-        _tell(outcome, jobs, folder, table or folder / "table.parquet", as_json=as_json)
+        where = table or folder / "table.parquet"
+        outcome = _sweep(jobs, folder, where, workers, machine.retries)
+        _tell(outcome, jobs, folder, where, as_json=as_json)
     if outcome.failed:
         raise typer.Exit(FAILED)
 
 
-def _sweep(jobs: "dict[str, Job]", folder: Path, workers: "Workers", retries: int) -> "Outcome":
+def _sweep(jobs: "dict[str, Job]", folder: Path, where: Path, workers: "Workers", retries: int) -> "Outcome":
+    """Run what is not finished. Interrupted, it writes the table of what is and raises typer.Exit."""
     from scalegrow.cli.sweep_progress import Watch
     from scalegrow.train.sweep import prepare, sweep
 
@@ -91,7 +93,8 @@ def _sweep(jobs: "dict[str, Job]", folder: Path, workers: "Workers", retries: in
         with Watch(jobs) as watch:
             return sweep(jobs, workers, retries=retries, tell=watch.tell, watch=watch)
     except KeyboardInterrupt:
-        note(f"scalegrow: interrupted; saved in {folder}: give the same command to go on.")
+        there = f"; the table is {where}" if _write_table(jobs, folder, where) else ""
+        note(f"scalegrow: interrupted; saved in {folder}: give the same command to go on{there}.")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -133,14 +136,22 @@ def _workers(machine: Machine) -> "Workers":
 
 def _tell(outcome: "Outcome", jobs: "dict[str, Job]", folder: Path, table: Path, *, as_json: bool) -> None:
     """Write the table of what is finished, and say what became of all."""
-    from scalegrow.train.sweep import table as table_of
-
-    if outcome.finished:
-        write(table_of(jobs.values(), folder), table)
+    _write_table(jobs, folder, table)
     if as_json:
         print_json({"schema": "scalegrow-sweep/1", "table": str(table), **_told(outcome, jobs)})
     else:
         _show(outcome, jobs, table)
+
+
+def _write_table(jobs: "dict[str, Job]", folder: Path, where: Path) -> bool:
+    """Whether a run of the study is finished; then the folder's table is written."""
+    from scalegrow.train.member import finished
+    from scalegrow.train.sweep import table
+
+    if not any(map(finished, jobs.values())):
+        return False
+    write(table(folder), where)
+    return True
 
 
 def _told(outcome: "Outcome", jobs: "dict[str, Job]") -> dict[str, Any]:

@@ -4,6 +4,7 @@ Only lines with a held-out loss are parsed, all at once: a million records take 
 """
 
 from collections.abc import Collection
+from glob import glob
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import polars as pl
 
 from scalegrow.errors import InputError
 from scalegrow.runs.fields import flatten
+from scalegrow.runs.finished import COLUMNS, read_note
 from scalegrow.runs.log import read_header
 from scalegrow.runs.table import checked
 
@@ -47,9 +49,9 @@ def collect(folder: Path, runs: Collection[str] | None = None) -> pl.DataFrame:
 
     Logs of one trunk share their `run`, so that intervals resample them together. Logs that are still being
     written count as far as they are whole; a loss that was no number is no row. Columns beyond the run table's:
-    folder, stage, those of RECORD, loss_TAG and excess_TAG for every kind of token, gamma, lr and data_seed, and
-    every setting in which the runs differ, under its dotted name. `runs`, where given, names the folders directly
-    below that count.
+    folder, stage, those of RECORD, of a study's runs COLUMNS of their notes, loss_TAG and excess_TAG for each kind
+    of token, gamma, lr and data_seed, and every setting in which the runs differ, under its dotted name. `runs`,
+    where given, names the folders directly below that count.
     """
     paths = [path for path in logs_below(folder) if runs is None or path.relative_to(folder).parts[0] in runs]
     headers = [read_header(path) for path in paths]
@@ -69,7 +71,10 @@ def logs_below(folder: Path) -> list[Path]:
     """Every run log below a folder; files of that name that other programs wrote are passed over."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give the folder of one run, or of many.")
-    paths = [path for path in sorted(folder.rglob("log.jsonl")) if b"scalegrow_log" in _first_line(path)]
+    # Links to folders are followed, which Path.rglob does from Python 3.13 on.
+    below = glob("**/log.jsonl", root_dir=folder, recursive=True, include_hidden=True)  # noqa: PTH207
+    found = sorted(folder / path for path in below)
+    paths = [path for path in found if b"scalegrow_log" in _first_line(path)]
     if not paths:
         raise InputError(f"no run log (log.jsonl) below {folder}: give the folder of one run, or of many.")
     return paths
@@ -138,8 +143,11 @@ def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> li
     differing = [
         name for name in sorted(names - {*VARIED}) if len({str(config.get(name)) for config in settings}) > 1
     ]
+    notes = {path.parent.parent: read_note(path.parent.parent) for path in paths}
+    noted = [name for name in COLUMNS if any(name in note for note in notes.values())]
     return [
         {
+            **{name: notes[path.parent.parent].get(name) for name in noted},
             "folder": str(path.parent.relative_to(folder).parent),
             "stage": header.get("stage"),
             "source": "run logs",

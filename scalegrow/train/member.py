@@ -1,6 +1,5 @@
 """One run of a study, from its base's checkpoint or from nothing to its last budget, in a folder of its own."""
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any
 
 import torch
 
-from scalegrow.atomic import new_file
 from scalegrow.budget import Budget
 from scalegrow.errors import InputError
 from scalegrow.runs.branches import trained_flops
 from scalegrow.runs.config import RunConfig
+from scalegrow.runs.finished import read_note, write_note
 from scalegrow.runs.log import read_records
 from scalegrow.runs.study import Member, Origin
 from scalegrow.train.candidates import Candidate
@@ -24,7 +23,7 @@ from scalegrow.train.stages import Stage, stages
 from scalegrow.train.start import start_of
 from scalegrow.train.state import read_facts, step_name
 
-FINISHED, GROWN, TOLD = "finished.json", "start", ("zero_step_kl", "new_token_share", "locked")
+GROWN, TOLD = "start", ("zero_step_kl", "new_token_share", "locked")
 PATIENCE = 120.0  # seconds for a worker to save in; so long may one of a sweep that was killed hold a folder
 
 
@@ -47,16 +46,26 @@ def execute(job: Job, threads: int = 1, device: str | None = "cpu") -> None:
     torch.set_num_threads(threads)
     config, lineage = started_member(job)
     _train(config, job, device)
+    origin = job.member.origin
     done = {
         "key": job.member.key,
         "run": config.digest(),
+        "arm": job.member.arm,
+        "factor": origin.factor if origin else 1.0,
+        "base_budget": base_budget(origin) if origin else None,
         "budgets": list(config.budgets),
+        "ends": {stage.name: stage.end for stage in stages(config)},
         "flops": trained_flops(config),
         "seconds": round(seconds(config, job.folder), 3),
         **{name: lineage[name] for name in TOLD if name in lineage},
     }
-    with new_file(job.folder / FINISHED) as partial:
-        partial.write_text(json.dumps(done, indent=1))
+    write_note(job.folder, done)
+
+
+def base_budget(origin: Origin) -> float:
+    """The budget at which the base was taken, in tokens per parameter of its own."""
+    n_params = origin.base.config.model.shape.n_params
+    return Budget.parse(origin.budget).tokens(n_params) / n_params
 
 
 def _train(config: RunConfig, job: Job, device: str | None) -> None:
@@ -119,34 +128,10 @@ def checkpoint_name(base: RunConfig, origin: Origin) -> str:
 
 def finished(job: Job) -> dict[str, Any] | None:
     """What finished.json says, if this run has been trained to all its budgets."""
-    told, steps = note_of(job.folder), job.member.config.steps
+    told, steps = read_note(job.folder), job.member.config.steps
     if told.get("key") != job.member.key:
         return None
     return told if {*map(steps, job.member.config.budgets)} <= {*map(steps, told.get("budgets", ()))} else None
-
-
-def note_of(folder: Path) -> dict[str, Any]:
-    """finished.json of a folder; empty where there is none, or it is not what `execute` writes."""
-    try:
-        told = json.loads((folder / FINISHED).read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) and _is_note(told) else {}
-
-
-def _is_note(told: dict[str, Any]) -> bool:
-    """Whether its fields are of the kinds that are read from it."""
-    budgets, kl = told.get("budgets"), told.get("zero_step_kl", 0.0)
-    known = isinstance(budgets, list) and all(isinstance(each, str) and _is_budget(each) for each in budgets)
-    return known and isinstance(told.get("seconds"), int | float) and isinstance(kl, int | float | None)
-
-
-def _is_budget(text: str) -> bool:
-    try:
-        Budget.parse(text)
-    except InputError:
-        return False
-    return True
 
 
 def seconds(config: RunConfig, folder: Path) -> float:

@@ -14,6 +14,7 @@ import polars as pl
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.runs.config import RunConfig
+from scalegrow.runs.finished import read_note
 from scalegrow.runs.log import last_step
 from scalegrow.runs.recipe import is_text
 from scalegrow.runs.study import Member, Study
@@ -22,8 +23,8 @@ from scalegrow.train.documents import HUB, open_corpus
 from scalegrow.train.evaluate import require_heldout
 from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan
 from scalegrow.train.operators import Plan
-from scalegrow.train.run import hold
-from scalegrow.train.stages import stages
+from scalegrow.train.run import hold, kept_config
+from scalegrow.train.stages import require_extension, stages
 from scalegrow.train.task import task_for
 from scalegrow.train.workers import Event, Workers
 
@@ -53,7 +54,8 @@ Watch = Callable[[Outcome, dict[str, float]], None]
 def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, Job]:
     """The study's runs by key, bases before what grows from them, each with its place below `folder`.
 
-    Raises InputError where one could not be grown or has no checkpoint to grow from.
+    Raises InputError where one could not be grown, has no checkpoint to grow from, or was begun and cannot go
+    on to these budgets.
     """
     jobs: dict[str, Job] = {}
     spelled: dict[str, Member] = {}
@@ -61,11 +63,18 @@ def jobs_of(study: Study, folder: Path, cache: Path | None = None) -> dict[str, 
         base = jobs[member.origin.base.key] if member.origin else None
         config = base.member.config if base else None
         place = folder / RUNS / member.name
+        _require_budgets(member, place)
         jobs[member.key] = Job(member, place, cache or folder / PACKED, config, base.folder if base else None)
         if config:
             meant = _meant(member, _growable(member, config))
             _refuse_twins(spelled.setdefault(meant, member), member)
     return jobs
+
+
+def _require_budgets(member: Member, place: Path) -> None:
+    """Raise InputError where a run that was begun cannot be given its budgets."""
+    if (there := kept_config(place)) is not None:
+        require_extension(there, there.with_budgets(member.config.budgets), place)
 
 
 def _growable(member: Member, base: RunConfig) -> Plan:
@@ -186,23 +195,27 @@ def _one_of_each_data(jobs: Iterable[Job]) -> list[tuple[RunConfig, Path]]:
     return list(found.values())
 
 
-def table(jobs: Iterable[Job], folder: Path) -> pl.DataFrame:
-    """The run table of all finished runs, with `arm` and what was measured when a run was grown.
+def table(folder: Path) -> pl.DataFrame:
+    """The run table of a folder: of every run that was finished there, as far as it was, whichever study asked.
 
-    Raises InputError where none is finished.
+    Raises InputError where none is finished, or a finished one has lost a loss.
     """
-    told = {job.folder.name: (job, note) for job in jobs if (note := finished(job))}
-    if not told:
+    notes = {path.name: note for path in (folder / RUNS).glob("*") if (note := read_note(path))}
+    if not notes:
         raise InputError(f"no run below {folder} is finished: give the same command to go on.")
-    facts = pl.DataFrame(
-        [
-            {"folder": name, "arm": job.member.arm, "zero_step_kl": note.get("zero_step_kl")}
-            for name, (job, note) in told.items()
-        ],
-        schema={"folder": pl.String(), "arm": pl.String(), "zero_step_kl": pl.Float64()},
+    ends = pl.DataFrame(
+        [(name, stage, end) for name, note in notes.items() for stage, end in note["ends"].items()],
+        schema={"folder": pl.String(), "stage": pl.String(), "end": pl.Int64()},
+        orient="row",
     )
-    rows = collect(folder / RUNS, told)
-    return rows.join(facts, on="folder", how="left").sort("folder", "tokens", "annealed", "stage")
+    rows = collect(folder / RUNS, notes).join(ends, on=("folder", "stage"))
+    lost = ends.join(rows, left_on=("folder", "stage", "end"), right_on=("folder", "stage", "step"), how="anti")
+    for name, stage, end in lost.sort("folder", "stage").iter_rows():
+        raise InputError(
+            f"{folder / RUNS / name} was finished and its log has no loss at the end of {stage} (step {end}): "
+            "restore the log, or remove the folder to train the run again. The table is left as it was."
+        )
+    return rows.filter(pl.col("step") <= pl.col("end")).drop("end").sort("folder", "tokens", "annealed", "stage")
 
 
 def claimed(folder: Path) -> AbstractContextManager[None]:
