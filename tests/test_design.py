@@ -40,7 +40,7 @@ LAW = Law.of(
 SZP = form_named("fading-capacity", ("szp",))
 SZP_LAW = Law.of(SZP, **{name: LAW[name] for name in SZP.names})
 BASELINE = Recipe("", data="stories", n_layers=4, head_dim=16)
-QUESTION = Question(N=1.2e5, g=2.0, D=2.4e6, D_base=1.2e6, operator="szp")
+QUESTION = Question(N=1.2e5, g=2.0, D=2.4e6, D_base=0.96e6, operator="szp")
 SIZES, TPP, SIGMA, SHARE = (3e4, 6e4, 1.2e5), (5, 10, 20, 40), 0.004, 0.75
 
 
@@ -415,6 +415,8 @@ def test_a_grown_row_has_the_base_s_tokens_before_its_decay(first: Fit) -> None:
     start = decay_start(base, base.steps(base.budgets[0]))
     assert rows.points.D_base.max() == start * base.tokens_per_step
     assert start / base.steps(base.budgets[0]) == pytest.approx(0.8, abs=0.01)
+    asked, n_params = QUESTION.D_base / QUESTION.N_base, base.model.shape.n_params
+    assert rows.points.D_base.max() / n_params == pytest.approx(asked, rel=0.01), "seen, not trained to"
     assert rows.points.grown.tolist() == [True, False]  # its base is a scratch run like any
     small = rows_of([one.member], smallest=one.member.config.model.shape.n_params)
     assert small.points.grown.tolist() == [True]
@@ -547,7 +549,16 @@ def test_the_command_prints_runs_and_expectations(
 ) -> None:
     assert command(monkeypatch, *ASKED, "--flops", "1e12") == 0
     out = capsys.readouterr().out
-    for words in ("szp x", "seeds", "now", "expected with them", "Random runs", "--out next.toml", "EXTRAPOLATES"):
+    for words in (
+        "szp x",
+        "seeds",
+        "now",
+        "expected with them",
+        "Random runs",
+        "--out next.toml",
+        "Recipe: data stories; all else",
+        "EXTRAPOLATES",
+    ):
         assert words in out
     assert max(map(len, out.splitlines())) <= 80
     assert not list(folder.iterdir())
@@ -561,7 +572,7 @@ def test_sizes_that_the_operator_cannot_grow_are_noted(
     assert command(monkeypatch, *asked, "--flops", "1e12", "--json") == 0
     out, error = capsys.readouterr()
     assert {each["arm"] for each in json.loads(out)["runs"]} == {"scratch"}
-    assert error.startswith("note: szp can grow none of these sizes")
+    assert "note: szp can grow none of these sizes" in error
 
 
 BAD = [

@@ -52,7 +52,7 @@ RunBudget = Annotated[str, typer.Option(help="Training budget of the target: 20t
 GrowthFactor = Annotated[float | None, typer.Option(help="Growth factor g = target / base parameters.")]
 TargetParams = Annotated[str | None, typer.Option(help="Parameters of the target, instead of --factor.")]
 OfFit = Annotated[str | None, typer.Option(help="Growth operator; by default the first that the fit knows.")]
-BaseBudget = Annotated[str, typer.Option(help="What the base was trained on: 20tpp, 1B tokens.")]
+BaseBudget = Annotated[str, typer.Option(help="What the base has seen when it is grown: 20tpp, 1B tokens.")]
 WhoPays = Annotated[str, typer.Option(help="Who pays the base: sunk, paid, amortised:K.")]
 FitName = Annotated[str, typer.Option(help="A fit: a shipped name or a file from `scalegrow fit`.")]
 

@@ -1,6 +1,6 @@
 """`scalegrow design`: the runs to add next, as a study that `scalegrow sweep` trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ def run(
     if out:
         with new_file(out) as partial:
             partial.write_text(text, encoding="utf-8")
+    if room.baseline is None:
+        note("note: these are runs of the default recipe; for that of the fitted runs give --baseline STUDY.")
     if as_json:
         print_json(as_data(fit_name, growth, made, text, out))
     else:
@@ -111,12 +113,22 @@ def show(name: str, made: Design, out: Path | None) -> None:
     facts = [("now", made.now), ("expected with them", made.after)]
     heads = ("difference (grown - scratch)", f"{percent} interval", "width", "P(sign is right)")
     page.print(table_without_empty(heads, [(when, *cells(each)) for when, each in facts]))
-    page.print(f"\nFit: {name}; this question {extrapolation_sentence(made.extrapolation)}.")
+    page.print(f"\nRecipe: {recipe_text(made.study.baseline)}.")
+    page.print(f"Fit: {name}; this question {extrapolation_sentence(made.extrapolation)}.")
     page.print(
         f"Random runs of the same budget would leave a width of {made.random_width:.4f} on average, "
         f"and these {made.width / made.random_width:.2f} of that."
     )
     page.print(f"Train them: scalegrow sweep {out}" if out else "Write them as a study: --out next.toml")
+
+
+def recipe_text(baseline: Recipe) -> str:
+    """What all runs share: the data, and what is not as by default."""
+    dials = [each for each in fields(baseline) if each.name not in ("size", "data", "budgets", "settings")]
+    other = {each.name: getattr(baseline, each.name) for each in dials}
+    other = {each.name: other[each.name] for each in dials if other[each.name] != each.default}
+    words = [f"{name} {value}" for name, value in {**other, **baseline.settings}.items()]
+    return f"data {baseline.data or 'as by default'}; {', '.join(words) or 'all else as by default'}"
 
 
 def cells(each: Expected) -> tuple[str, str, str]:

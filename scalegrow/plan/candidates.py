@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,10 @@ Growable = Callable[[Member], bool]
 
 @dataclass(frozen=True)
 class Grid:
-    """What candidates are made of: N, g, operators, budgets and that of a base in tokens per parameter, seeds."""
+    """What candidates are made of: N, g, operators, budgets in tokens per parameter, seeds.
+
+    base_budget: what a base has seen when it is grown, in tokens per parameter of its own.
+    """
 
     sizes: tuple[float, ...]
     factors: tuple[float, ...]
@@ -172,19 +175,24 @@ def _block(baseline: Recipe, grid: Grid, size: float, factor: float, operator: s
         plain,
         factors=(float(f"{factor:.{DIGITS}g}"),),
         operators=(operator,),
-        base_budgets=(f"{grid.base_budget:.{DIGITS}g}tpp",),
-        base_stage=base_stage(baseline, plain),
+        **_base_of(baseline, plain, grid.base_budget),
     )
 
 
-def base_stage(baseline: Recipe, block: Block) -> Literal["trunk", "annealed"]:
-    """trunk, unless the baseline's schedule has none. Raises InputError where no loss of it is annealed."""
+def _base_of(baseline: Recipe, block: Block, seen: float) -> dict[str, Any]:
+    """Where a base is taken, and the budget at which it has then seen so many tokens per parameter.
+
+    On the trunk, where a cool-down of the share `decay` would begin, that is seen / (1 - decay). A schedule
+    without a trunk gives its annealed end. Raises InputError where no loss is annealed.
+    """
     schedule = _member(baseline, block).config.schedule
     if schedule.kind == "constant":
         raise InputError(
             "the baseline's schedule is constant, and none of its losses annealed: take wsd or cosine."
         )
-    return "trunk" if schedule.kind == "wsd" and schedule.decay < 1 else "annealed"
+    trunk = schedule.kind == "wsd" and schedule.decay < 1
+    budget = seen / (1 - schedule.decay) if trunk else seen
+    return {"base_budgets": (f"{budget:.{DIGITS}g}tpp",), "base_stage": "trunk" if trunk else "annealed"}
 
 
 @dataclass(frozen=True)

@@ -177,10 +177,15 @@ def share_done(job: Job) -> float:
 
 
 def require_texts(jobs: Iterable[Job]) -> None:
-    """Raise InputError where a text is missing on this machine; hubs are not asked."""
+    """Raise InputError where a text is missing here, or is written in two ways; hubs are not asked."""
+    spelled: dict[Path, str] = {}
     for config, _ in _one_of_each_data(jobs):
-        if is_text(config.data.source) and not config.data.source.startswith(HUB):
-            open_corpus(config.data.source, config.data.column, config.data.revision)
+        source = config.data.source
+        if is_text(source) and not source.startswith(HUB):
+            open_corpus(source, config.data.column, config.data.revision)
+            first = spelled.setdefault(Path(source).resolve(), source)
+            if first != source:
+                raise InputError(f"data {first!r} and {source!r} are the same text: write it one way.")
 
 
 def prepare(jobs: Iterable[Job]) -> None:
