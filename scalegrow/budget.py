@@ -17,6 +17,7 @@ CHINCHILLA_TPP = 20.0  # Hoffmann et al. 2022, table 3: about 20 tokens per para
 BudgetKind = Literal["tpp", "tokens", "flops"]
 CostMode = Literal["sunk", "paid", "amortised"]
 
+MOST_TOKENS = 1e18  # more than all text there is; beyond, steps and FLOPs no longer count as numbers do
 _TPP = re.compile(r"(?P<number>.+?)\s*(?:tpp|tok(?:en)?s?\s*(?:/|per)\s*param(?:eter)?s?)", re.IGNORECASE)
 _TOKENS = re.compile(r"(?P<number>.+?)\s*(?:tokens?|toks?)", re.IGNORECASE)
 _FLOPS = re.compile(r".*flops?", re.IGNORECASE)
@@ -60,12 +61,18 @@ class Budget:
         raise InputError(f"{text!r} names no unit: {_WAYS_TO_WRITE}")
 
     def tokens(self, n_params: float) -> float:
-        """D for a model of N parameters: value N, value, or value / (6 N). Raises InputError unless N > 0."""
+        """D for a model of N parameters: value N, value, or value / (6 N).
+
+        Raises InputError unless N > 0, and where D exceeds MOST_TOKENS.
+        """
         if not 0 < n_params < math.inf:
             raise InputError(f"{n_params!r} is no number of parameters: give one above 0, such as 50e6.")
-        if self.kind == "tpp":
-            return self.value * n_params
-        return self.value if self.kind == "tokens" else self.value / (FLOPS_PER_PARAM * n_params)
+        found = self.value * n_params if self.kind == "tpp" else self.value
+        if self.kind == "flops":
+            found = self.value / (FLOPS_PER_PARAM * n_params)
+        if found > MOST_TOKENS:
+            raise InputError(f"{self} is more than {MOST_TOKENS:.0e} tokens: give a smaller budget.")
+        return found
 
     def flops(self, n_params: float) -> float:
         """C = 6 N D."""

@@ -240,7 +240,7 @@ def shape_for(n_params: float, like: ModelShape | None = None, n_layers: int | N
     Within 1 % from 1e4 to 1e12. A larger request never gives fewer parameters, nor
     less width or depth, but where the vocabulary steps up: 256 below about 1e6, 4096 below about 1e7, then
     32000. Embeddings are tied below about 1.2e9. `like`, a shape of the ladder, gives the vocabulary, the
-    tying and the head size instead, since growth keeps them; n_layers fixes the depth, and width alone follows
+    tying and the head size instead, since growth keeps them; n_layers fixes the depth, and widths alone follow
     the count. Raises InputError outside 1e4 to 1e12.
     """
     if not SMALLEST <= n_params <= LARGEST:

@@ -24,6 +24,7 @@ BUDGETS = {
     "1e19FLOPs": Budget("flops", 1e19),
     "3.2 EFLOPs": Budget("flops", 3.2e18),
 }
+TOO_MANY = ["1e300tpp", "1e11tpp", "2e18 tokens", "1e28 flops"]
 NO_BUDGETS = [
     *("", "tpp", "tokens", "xC", "flops"),
     *("0tpp", "-20tpp", "nan tpp", "inf tokens", "1e999 tokens"),
@@ -123,3 +124,10 @@ def test_only_flops_are_charged(base_flops: float) -> None:
 def test_a_base_cost_reads_back_exactly(what: str | float) -> None:
     cost = BaseCost.parse(what) if isinstance(what, str) else BaseCost("amortised", what)
     assert BaseCost.parse(str(cost)) == cost
+
+
+@pytest.mark.parametrize("text", TOO_MANY)
+def test_more_tokens_than_there_are_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is more than 1e\+18 tokens: give a smaller budget"):
+        Budget.parse(text).tokens(1e8)
+    assert Budget("tokens", 1e18).tokens(1e8) == 1e18

@@ -49,6 +49,18 @@ def test_converged() -> None:
     assert made.law["E"] == pytest.approx(1.69, abs=0.15)
 
 
+def test_a_coefficient_that_is_hardly_known_is_named() -> None:
+    """A law can converge and its A be anything: the sizes lie close together, far from N = 1."""
+    rng = np.random.default_rng(0)
+    N, t = (v.ravel() for v in np.meshgrid(np.geomspace(1e8, 1e11, 5), [5, 10, 20, 40]))
+    points = Points.of(N, t * N)
+    for noise, named in ((3e-2, True), (1e-5, False)):
+        losses = LAW.predict(points) * np.exp(noise * rng.standard_normal(len(N)))
+        made = fit(Chinchilla(), Observations.of(points, losses), fixed={"E": 1.69}, draws=200)
+        assert made.status is FitStatus.CONVERGED
+        assert ("hardly known alone" in made.message) == named
+
+
 def test_nine_grown_runs_alone_are_not_identified(published: Observations) -> None:
     """The published per-arm fits: SZP at one small factor collapses to E = 0 and is refused, not reported."""
     nearest = published.points.operator == "szp"

@@ -209,12 +209,16 @@ REFUSED = {
     "settings.data.seed is decided elsewhere": RUNS + "settings.data.seed = 1\n",
     "settings.budgets is decided elsewhere": RUNS + 'settings.budgets = ["5tpp"]\n',
     "settings.start.checkpoint is decided elsewhere": RUNS + 'settings.start.checkpoint = "x"\n',
+    "base_settings.model.shape.d_ff follows from the target": RUNS + "base_settings.model.shape.d_ff = 8\n",
     "gammas and vary.init.gamma are the same": RUNS + "gammas = [1.0]\nvary.init.gamma = [0.5]\n",
     "runs 1 is no table": "runs = [3]\n",
 }  # fmt: skip
 UNFIT = {
     "is not a size": RUNS.replace('"60k"', '"big"'),
     "off the ladder": RUNS.replace('"60k"', '"2k"'),
+    "runs 2: 2k parameters are off the ladder": RUNS + '[[runs]]\nsizes = ["2k"]\n',
+    "runs 1: head_dim = 0 makes no model": RUNS.replace("head_dim = 16", "head_dim = 0"),
+    "data = '' names no data": RUNS + 'data = [""]\n',
     "names no unit": RUNS.replace('"5tpp"', '"5"'),
     "did you mean optimiser": RUNS + "settings.optimizer.lr = 1.0\n",
     "no smaller base": RUNS.replace("[1, 2]", "[1, 1.00001]"),
@@ -264,6 +268,20 @@ def test_too_many_runs_are_refused() -> None:
         patched.setattr(module, "MOST_RUNS", 10)
         with pytest.raises(InputError, match="too many for one study"):
             study.members()
+
+
+def test_the_count_of_a_block_is_that_of_its_runs() -> None:
+    text = "gammas = [0.5, 1.0]\nvary.optimiser.lr = [0.01, 0.02]\nseeds = [0, 1, 2]\n"
+    text += 'base_budgets = ["5tpp", "9tpp"]\n'
+    (block,), baseline = parse_study(RUNS + text).runs, parse_study(RUNS).baseline
+    assert block.count() == len(list(block.members(baseline))) == 2 * 2 * 2 * 3 * (1 + 2 * 2)
+    plain = replace(block, factors=(1.0,), gammas=(), vary={}, data=("stories",))
+    assert plain.count() == len(list(plain.members(baseline))) == 2 * 3
+
+
+def test_an_operator_draws_by_the_run_s_seed() -> None:
+    members = members_of(RUNS + "seeds = [3, 4]\n")
+    assert {member.origin.seed == member.config.seed for member in members if member.origin} == {True}
 
 
 def test_members_are_in_order_of_size() -> None:

@@ -26,14 +26,14 @@ from scalegrow.cli.sweep_plan import show_plan
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.runs.finished import read_note, write_note
-from scalegrow.runs.log import status_of
+from scalegrow.runs.log import read_records, status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train import member as member_module
 from scalegrow.train.estimate import cost, measured_rate, time_left
-from scalegrow.train.member import Job, execute, finished
+from scalegrow.train.member import Job, execute, finished, seconds
 from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
-from scalegrow.train.sweep import claimed, jobs_of, share_done
+from scalegrow.train.sweep import claimed, jobs_of, require_texts, share_done
 from scalegrow.train.workers import Kind, LocalWorkers, least_crowded, visible_gpus
 
 LONG = tiny_study("8k tokens", "16k tokens", checkpoint_seconds=0.02)
@@ -307,6 +307,38 @@ def test_a_run_s_folder_may_be_a_link(short: Path, tmp_path: Path) -> None:
     assert table_of(tiny_study(), folder).equals(table_of(tiny_study(), short))
 
 
+def test_what_is_gone_or_damaged_is_named_with_the_way_on(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(short, folder)
+    jobs = list(jobs_of(parse_study(tiny_study()), folder).values())
+    base, (gone, damaged) = jobs[0].folder, [job.folder for job in jobs if job.member.origin]
+    shutil.rmtree(base / "trunk" / "checkpoints")
+    shutil.rmtree(gone)
+    (damaged / "finished.json").unlink()
+    (damaged / "start" / "step_00000000" / "state.json").write_text("x")
+    failed = swept(tiny_study(), folder).failed
+    assert {why for why in failed.values() if f"is gone: remove {base} to train the base again" in why}
+    assert {why for why in failed.values() if f"Remove {damaged} to grow and train the run again" in why}
+
+
+def test_one_text_is_written_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("text " * 9)
+    study = parse_study(tiny_study(more='data = ["a.txt", "./a.txt"]\n'))
+    study = replace(study, baseline=replace(study.baseline, tokenizer="bytes"))
+    with pytest.raises(InputError, match=r"'a.txt' and './a.txt' are the same text"):
+        require_texts(jobs_of(study, tmp_path).values())
+
+
+def test_a_run_took_the_seconds_of_its_stages_each_once(short: Path) -> None:
+    """A branch's clock goes on from its trunk's: what it inherited is counted there."""
+    job = next(iter(jobs_of(parse_study(tiny_study()), short).values()))
+    logs = {stage.name: read_records(job.folder / stage.name / "log.jsonl") for stage in stages(job.member.config)}
+    last = {name: max(record.get("seconds", 0.0) for record in records) for name, records in logs.items()}
+    assert last["2048_tokens"] > last["trunk"] > 0
+    assert seconds(job.member.config, job.folder) == pytest.approx(last["2048_tokens"]), "one branch, at the end"
+
+
 def test_another_study_in_the_folder_keeps_what_is_there(short: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     shutil.copytree(short, folder)
@@ -496,6 +528,7 @@ def test_the_plan_tells_sizes_and_arms_and_as_json_every_run(
     assert all(len(line) <= 120 for line in lines)
     assert "14k: trunk of 3.33k, budgets 2048 tokens, 4096 tokens" in {line.strip() for line in lines}
     szp = next(line.split() for line in lines if "szp x1.3" in line)
+    assert "Each line holds runs that differ in: seed 0, 1" in lines
     assert szp[2:7] == ["10.8k", "at", "2048", "tokens", "2"], "two seeds in one line"
     show_plan(jobs, short, 2, as_json=True)
     told = json.loads(capsys.readouterr().out)

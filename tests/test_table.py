@@ -179,9 +179,12 @@ def test_keep_where_keeps_by_text_and_by_number() -> None:
     rows = table(SCRATCH, SCRATCH | {"seed": 1}, GROWN | {"seed": 2})
     assert keep_where(rows, "seed", ("1", "2.0")).height == 2
     assert keep_where(rows, "operator", ("scratch",)).height == 2
+    near = table(SCRATCH | {"seed": 16777216}, SCRATCH | {"seed": 16777217})
+    assert keep_where(near, "seed", ("16777217",)).height == 1, "as float64"
     for column, values, problem in (
         ("sed", ("1",), "did you mean seed"),
-        ("seed", ("9",), "no row has seed = 9: there are"),
+        ("seed", ("9",), "no row has seed = 9: there are 1, 2"),
+        ("operator", ("scrach",), "did you mean scratch"),
         ("seed", ("one",), "holds numbers"),
     ):
         with pytest.raises(InputError, match=problem):
@@ -195,6 +198,16 @@ def test_several_arms_of_one_operator_are_warned_of() -> None:
         SCRATCH | {"arm": "scratch"}, GROWN | {"arm": "szp:shrink=0.4"}, GROWN | {"arm": "szp:shrink=0.8"}
     )
     assert [warning for warning in mixing_problems(other)[1] if "--where arm=" in warning]
+
+
+def test_what_follows_from_the_operator_is_no_other_recipe() -> None:
+    """A depth operator belongs to its operator; two settings of one operator are two recipes."""
+    depths = {"szp": "a", "stack": "b"}
+    rows = [GROWN | {"operator": name, "start.depth_operator": depth} for name, depth in depths.items()]
+    both = [SCRATCH | {"start.depth_operator": None}, *rows]
+    assert not [warning for warning in mixing_problems(table(*both))[1] if "differ" in warning]
+    other = [*both, rows[0] | {"start.depth_operator": "c"}]
+    assert [warning for warning in mixing_problems(table(*other))[1] if "start.depth_operator" in warning]
 
 
 def test_keep_where_reads_truth_and_refuses_lists() -> None:

@@ -100,8 +100,8 @@ def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str)
         )
     )
     out.print(
-        f"g = {growth.g_params:.3g} in parameters, {growth.g_non_embedding:.3g} without embeddings, "
-        f"{growth.g_width:.3g} in width; operator {q.operator}; base cost {q.base_cost}\n"
+        f"g = {growth.g_params:.3g} in parameters; in these shapes, of our ladder, {growth.g_non_embedding:.3g} "
+        f"without embeddings, {growth.g_width:.3g} in width; operator {q.operator}; base cost {q.base_cost}\n"
     )
     percent = f"{decision.level:.0%}"
     out.print(

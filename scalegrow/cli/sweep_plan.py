@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from scalegrow.cli.render import console, print_json, table
 from scalegrow.cli.sweep_progress import clock, notes_of, speed_of
+from scalegrow.runs.collect import VARIED
+from scalegrow.runs.fields import flatten
 from scalegrow.runs.study import Member
 from scalegrow.units import format_count
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from scalegrow.train.member import Job
 
 WIDTH = 120  # of what is piped
+MOST_VALUES = 8  # of a setting, shown
 HEADS = ("parameters, arm", "grown from", "runs", "tokens", "FLOPs", "one worker", "disk")
 
 
@@ -59,6 +62,8 @@ def show_plan(jobs: "dict[str, Job]", folder: Path, workers: int, *, as_json: bo
         page.width = WIDTH
     sizes = sorted({job.member.config.model.shape.n_params for job in jobs.values()})
     page.print(table(HEADS, [row for size in sizes for row in _rows(plan, size)]))
+    if varied := _varied(job.member for job in jobs.values()):
+        page.print(f"\nEach line holds runs that differ in: {varied}")
     page.print(f"\n{_sum(plan, workers)}")
 
 
@@ -84,6 +89,15 @@ def _arm(member: Member) -> tuple[str, str, float]:
     base = format_count(origin.base.config.model.shape.n_params)
     where = f"{base} at {origin.budget}{', annealed' * origin.annealed}"
     return f"{origin.candidate} x{origin.factor:g}", where, origin.factor
+
+
+def _varied(members: Iterable[Member]) -> str:
+    """The settings in which runs differ beside size, arm and budgets, each with its values."""
+    configs = [flatten(member.config.to_dict()) for member in members]
+    hidden = {*VARIED} - {"seed", "data.source", "data.tokenizer"}
+    names = [name for name in configs[0] if name not in hidden]
+    values = {name: list(dict.fromkeys(str(config.get(name)) for config in configs)) for name in names}
+    return "; ".join(f"{name} {', '.join(each[:MOST_VALUES])}" for name, each in values.items() if len(each) > 1)
 
 
 def _lengths(members: Iterable[Member]) -> str:

@@ -14,6 +14,7 @@ from scalegrow.laws.uncertainty import Draws, draw
 
 FLAT = 1e-9  # smallest scaled eigenvalue of a Hessian that still tells coefficients apart
 CERTIFIED = 1e-8  # relative decrement and second-solver gain below which an optimum is one
+LOOSE = 1e3  # ends of a 95 % interval farther apart than this times say that a coefficient is hardly known
 OFTEN = 0.05  # a coefficient that vanishes in this share of draws is not identified
 MAX_NOISE = 1000  # residuals kept in a fit: enough for any quantile that is asked
 
@@ -86,7 +87,22 @@ def diagnose(setup: Setup, optimum: Optimum, drawn: Draws) -> tuple[FitStatus, s
     if names := [form.names[i] for i in np.flatnonzero(optimum.pinned)]:
         return FitStatus.AT_BOUND, f"{join(names)} ended on a bound."
     held = "" if not setup.fixed else f" {describe_fixed(setup.fixed)}"
-    return FitStatus.CONVERGED, f"{reached(certificate)}.{held}"
+    return FitStatus.CONVERGED, f"{reached(certificate)}.{held}{describe_loose(setup, drawn)}"
+
+
+def describe_loose(setup: Setup, drawn: Draws) -> str:
+    """The coefficients that the draws spread over more than LOOSE times; '' where there are none.
+
+    Predictions may be known where they are not: two that trade against each other, as A and alpha do, leave the
+    losses inside the data all but unmoved.
+    """
+    low, high = np.quantile(setup.form.values(drawn.theta), [0.025, 0.975], axis=0)
+    free = setup.problem.free & (low > 0)
+    names = [setup.form.names[i] for i in np.flatnonzero(free) if high[i] > LOOSE * low[i]]
+    if not names:
+        return ""
+    verb = "is" if len(names) == 1 else "are"
+    return f" {join(names)} {verb} hardly known alone: rely on what the law predicts inside the data."
 
 
 def reached(certificate: Certificate) -> str:

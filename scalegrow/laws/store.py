@@ -112,6 +112,8 @@ def read_fit(path: Path) -> Fit:
     """Raises InputError when the file is missing, not a fit, damaged or of another schema."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: write one with 'scalegrow fit TABLE --out {path}'.") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         raise InputError(
             f"{path} is not a readable fit: write one with 'scalegrow fit TABLE --out {path}'."

@@ -45,6 +45,11 @@ class Recipe:
         """The run. Raises InputError on what does not fit."""
         if self.kind not in ("decoder", "network"):
             raise InputError(f"kind {self.kind!r} is unknown: choose decoder or network.")
+        if self.data == "":
+            raise InputError("data = '' names no data: write stories, regression or the path of a text.")
+        for name in ("n_layers", "head_dim", "context"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} = {value} makes no model: give 1 or more, or leave it out.")
         n_params = parse_count(self.size)
         decoder = self.kind == "decoder"
         source = self.settings.get("data.source") or self.data or ("stories" if decoder else "regression")

@@ -6,6 +6,7 @@ Symbols: N parameters, g growth factor.
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -122,6 +123,12 @@ class Block:
     vary: dict[str, Any] = field(default_factory=dict)
     base_settings: dict[str, Any] = field(default_factory=dict)
 
+    def count(self) -> int:
+        """How many runs the product has, bases not among them."""
+        arms = sum(1 if factor == 1 else len(self.operators) * len(self.base_budgets) for factor in self.factors)
+        others = (self.sizes, self.data or (None,), self.seeds, self.gammas or (None,), *self.vary.values())
+        return arms * math.prod(map(len, others))
+
     def members(self, baseline: Recipe) -> Iterator[Member]:
         """Every run of the product, in its order. Raises InputError on what does not fit."""
         varied = dict(self.vary)
@@ -177,14 +184,21 @@ class Study:
 
         Otherwise small targets first. Raises InputError on what does not fit.
         """
-        asked = [member for block in self.runs for member in block.members(self.baseline)]
-        if len(asked) > MOST_RUNS:
-            raise InputError(f"{len(asked):,} runs are too many for one study: split it.")
+        if (count := sum(block.count() for block in self.runs)) > MOST_RUNS:
+            raise InputError(f"{count:,} runs are too many for one study: split it.")
+        asked = [member for place, block in enumerate(self.runs, 1) for member in self._of(block, place)]
         found: dict[str, Member] = {}
         for member in itertools.chain.from_iterable(map(_with_bases, asked)):
             there = found.get(member.key)
             found[member.key] = there.to_budgets_of(member) if there else member
         return sorted(found.values(), key=lambda each: (each.config.model.shape.n_params, each.origin is not None))
+
+    def _of(self, block: Block, place: int) -> list[Member]:
+        """A block's runs. Raises InputError with its place among the blocks."""
+        try:
+            return list(block.members(self.baseline))
+        except InputError as error:
+            raise InputError(f"runs {place}: {error}") from None
 
 
 def _with_bases(member: Member) -> Iterable[Member]:
@@ -252,6 +266,8 @@ def _table(data: dict[str, Any], name: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: {name} = {table!r} is no table: write {name}.optimiser.lr = 0.01.")
     settings = flatten(table)
     for setting in settings:
+        if name == "base_settings" and setting.startswith("model.shape."):
+            raise InputError(f"{where}: {name}.{setting} follows from the target and the factor: leave it out.")
         place = DIALS.get(setting) or DIALS.get(setting.partition(".")[0])
         if place and not (name == "base_settings" and setting.endswith("seed")):  # a base may have its own
             raise InputError(f"{where}: {name}.{setting} is decided elsewhere: write {place}.")

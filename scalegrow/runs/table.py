@@ -246,8 +246,7 @@ def keep_rows(frame: pl.DataFrame, rows: str) -> pl.DataFrame:
 def keep_where(frame: pl.DataFrame, column: str, values: Sequence[str]) -> pl.DataFrame:
     """The rows whose column is one of these, numbers compared as numbers. Raises InputError where none is."""
     if column not in frame.columns:
-        near = get_close_matches(column, frame.columns, n=1) or [", ".join(frame.columns[:8])]
-        raise InputError(f"the table has no column {column!r}: did you mean {near[0]}?")
+        raise InputError(f"the table has no column {column!r}: {_meant(column, frame.columns)}")
     numbers = frame[column].dtype.is_numeric()
     if frame[column].dtype.is_nested():
         raise InputError(f"{column} holds more than one value a row: choose another column.")
@@ -260,9 +259,16 @@ def keep_where(frame: pl.DataFrame, column: str, values: Sequence[str]) -> pl.Da
         raise InputError(f"{column} holds numbers, and {', '.join(values)} are not all numbers.") from None
     kept = frame.filter(cells.is_in(wanted.implode()))
     if kept.is_empty():
-        there = ", ".join(map(str, frame[column].drop_nulls().unique().sort().head(6).to_list()))
-        raise InputError(f"no row has {column} = {' or '.join(values)}: there are {there}.")
+        there = frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()
+        raise InputError(f"no row has {column} = {' or '.join(values)}: {_meant(values[0], there)}")
     return kept
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    """What was probably meant, or what there is."""
+    if near := get_close_matches(word, known, n=1):
+        return f"did you mean {near[0]}?"
+    return f"there are {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}."
 
 
 def without_highest(frame: pl.DataFrame, count: int) -> pl.DataFrame:
@@ -279,9 +285,10 @@ def _operators_of_several_arms(frame: pl.DataFrame) -> list[str]:
 
 
 def _differs(frame: pl.DataFrame, setting: str) -> bool:
-    """Whether runs differ in a setting; runs from scratch have no start to differ in."""
-    nothing = {None} if setting.startswith("start.") else set()
-    return len(_values(frame, setting) - nothing) > 1
+    """Whether runs differ in a setting; how a start was grown may follow from its operator, which laws know."""
+    if not setting.startswith("start."):
+        return len(_values(frame, setting)) > 1
+    return any(len(_values(part, setting)) > 1 for _, part in frame.group_by("operator"))
 
 
 def _values(frame: pl.DataFrame, column: str) -> set[object]:

@@ -93,8 +93,13 @@ def started_member(job: Job) -> tuple[RunConfig, dict[str, Any]]:
         candidate = Candidate.parse(origin.candidate, origin.seed)
         base = with_budgets_there(job.base, job.base_folder)
         checkpoint = job.base_folder / checkpoint_name(base, origin)
+        if not checkpoint.exists():
+            raise InputError(f"{checkpoint} is gone: remove {job.base_folder} to train the base again.")
         grow_checkpoint(checkpoint, grown.parent, growth_plan(job.member), candidate.policies, job.cache)
-    facts = read_facts(grown)
+    try:
+        facts = read_facts(grown)
+    except InputError as error:
+        raise InputError(f"{error} Remove {job.folder} to grow and train the run again.") from None
     return replace(config, start=start_of(facts, str(grown))), facts["lineage"]
 
 
