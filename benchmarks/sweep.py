@@ -142,7 +142,7 @@ def measure(file: Path, folder: Path) -> None:
         (f"sweep, {cores} workers", many),
     ):
         print(f"  {name:40s} {seconds:6.1f}  {by_default / seconds:.2f} x faster than the first")
-    found = table(jobs_of(read_study(file), folder / "many").values(), folder / "many").filter(pl.col("annealed"))
+    found = table(folder / "many").filter(pl.col("annealed"))
     same = {(row["folder"], row["stage"]): row["loss"] for row in found.iter_rows(named=True)}
     gaps = [abs(same[key] - loss) for key, loss in losses.items()]
     print(f"largest difference of {len(gaps)} final losses between the plans at one thread: {max(gaps):.3g} nats")
