@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, FACTOR_AXIS, by_budget_and_size, save
-from reference import MAIN, NAMES, cells, everywhere, finals, scratch, starred, studies, with_interval
+from reference import MAIN, NAMES, everywhere, finals, scratch, starred, studies, with_interval
 from scipy.interpolate import PchipInterpolator
 
 SHARES = {"sunk": 0.0, "amortised:4": 0.25, "paid": 1.0}
@@ -21,7 +21,7 @@ def charged(study: str, found: pl.DataFrame) -> pl.DataFrame:
     """Delta at equal compute, by who pays; left out where scratch would need more tokens than measured."""
     by_size = {
         key[0]: PchipInterpolator(np.log(part["tokens"]), part["loss"], extrapolate=False)
-        for key, part in scratch(cells(finals(study))).sort("tokens").group_by("n_params", maintain_order=True)
+        for key, part in scratch(finals(study)).sort("tokens").group_by("n_params", maintain_order=True)
         if part.height > 1
     }
     rows = []

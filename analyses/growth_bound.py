@@ -32,7 +32,7 @@ def crossing(x: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return found
 
 
-def t_draws(rng: np.random.Generator, df: int, columns: int) -> np.ndarray:
+def t_draws(rng: np.random.Generator, df: float, columns: int) -> np.ndarray:
     """Student's t (DRAWS, columns) with a common scale, as of one pooled deviation."""
     return rng.standard_normal((DRAWS, columns)) / np.sqrt(rng.chisquare(df, (DRAWS, 1)) / df)
 
@@ -40,7 +40,7 @@ def t_draws(rng: np.random.Generator, df: int, columns: int) -> np.ndarray:
 def bound(cell: pl.DataFrame, rng: np.random.Generator) -> dict[str, float]:
     """g_opt and g_upper of one size and budget within the measured factors, with intervals over draws."""
     ln_g, y = cell["growth_factor"].log().to_numpy(), cell["difference"].to_numpy()
-    own, shared = (cell["s"] / cell["n"].sqrt()).to_numpy(), (cell["s_scratch"] / cell["m"].sqrt())[0]
+    own, shared = (cell["s"] / cell["n"].sqrt()).to_numpy(), (cell["s_scratch"] / cell["n_scratch"].sqrt())[0]
     drawn = y + t_draws(rng, cell["df"][0], len(y)) * own  # every factor's runs scatter on their own
     drawn = drawn + t_draws(rng, cell["df_scratch"][0], 1) * shared  # scratch's error moves all alike
     x = np.linspace(ln_g.min(), ln_g.max(), FINE)
