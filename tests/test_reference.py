@@ -229,6 +229,22 @@ def test_a_rate_that_is_surely_best_is_everyones(reference: ModuleType) -> None:
     assert reference.scratch(worse)["loss"].to_numpy() == pytest.approx(at_other["loss"].to_numpy())
 
 
+def test_the_rise_of_noise_with_the_factor_is_measured() -> None:
+    """b of s ~ g^b is covered, from cells of three runs at three sizes with budgets that share runs."""
+    script = analysis("reliable_factor")
+    rng = np.random.default_rng(13)
+    held = []
+    for _ in range(200):
+        rows = [study(rng, rise=0.5).with_columns(n_params=pl.lit(float(size))) for size in (1, 2, 3)]
+        b, low, high = script.noise_slope(script.own_deviations(pl.concat(rows)))
+        held.append((low <= 0.5 <= high, low <= 0 <= high, b))
+    covered, null, value = np.mean(held, axis=0)
+    assert 0.91 <= covered <= 0.98
+    assert null < 0.6
+    assert value == pytest.approx(0.5, abs=0.07)
+    assert script.noise_slope(script.own_deviations(rows[0].filter(pl.col("factor") < 1.7))) is None
+
+
 def test_the_bound_on_the_factor_is_found_and_covered(reference: ModuleType) -> None:
     script = analysis("growth_bound")
     rng = np.random.default_rng(3)
