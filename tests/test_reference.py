@@ -289,6 +289,20 @@ def test_the_slope_and_break_even_come_from_runs_not_rows() -> None:
     assert list(script.break_even(level, slope)) == [pytest.approx(2 ** (script.MIDDLE + 2)), np.inf, 0.0]
 
 
+@pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0), (0.3, 1.0, 3.0)])
+def test_slopes_over_sizes_are_covered_however_their_noise_differs(noise: tuple[float, ...]) -> None:
+    """Mean over three sizes: 95 % coverage, neither more (too wide) nor less; pooled freedom alone would miss."""
+    script = analysis("gain_by_budget")
+    script.DRAWS = 1000
+    rng = np.random.default_rng(14)
+    covered = []
+    for _ in range(600):
+        pairs = [(s * rng.normal(size=(3, 2)), s * rng.normal(size=(3, 2))) for s in noise]
+        low, high = np.quantile(script.drawn(pairs, rng)[1:, 1], [0.025, 0.975])
+        covered.append(low <= 0 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.975
+
+
 def test_the_crossing_is_the_first_and_needs_a_win() -> None:
     crossing = analysis("growth_bound").crossing
     x = np.linspace(0, 2, 201)
