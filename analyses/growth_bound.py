@@ -4,7 +4,8 @@
 
 For every target size and budget of SZP (lambda 0.4): Delta(g) = a + b x + c x^2 in x = ln g by least squares over
 the measured factors, as arXiv 2605.13405 does with its curves, but on annealed losses, with the first crossing of
-scratch instead of a count, and with an interval: draws of every cell's mean from its own error.
+scratch instead of a count, and with an interval: draws of every cell's mean from its own error. That Delta may be
+no parabola is not in the interval.
 """
 
 import altair as alt
@@ -71,7 +72,8 @@ def text(g: float, largest: float) -> str:
 
 def main() -> None:
     found = bounds()
-    print("g_upper: the factor at which the grown run meets scratch, among those measured; 95 % over draws\n")
+    print("g_opt, g_upper: where the parabola fitted to Delta is least, and where it meets scratch, among the")
+    print("measured factors; 95 % over draws of the cells' means\n")
     print("target                           tpp   g_opt (95 %)         g_upper (95 %)")
     for row in found.iter_rows(named=True):
         best = f"{row['g_opt_middle']:.1f} ({row['g_opt_low']:.1f} to {row['g_opt_high']:.1f})"
