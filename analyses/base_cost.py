@@ -4,14 +4,15 @@
 
 A grown run of D tokens costs 6 N D, and its base 6 N_base D_base, of which a share is charged: 0 (sunk), 1/4
 (amortised:4), 1 (paid). Scratch gets the same compute, D + share N_base D_base / N tokens; its loss there is read
-off its own losses by a monotone cubic in ln D (PCHIP), within the measured budgets. Intervals as for Delta.
+off its own losses by a monotone cubic in ln D (PCHIP), within the measured budgets. Intervals are those of Delta
+at the grown run's own tokens: they know neither how scratch scatters at more of them nor the cubic's error.
 """
 
 import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, FACTOR_AXIS, by_budget_and_size, save
-from reference import MAIN, NAMES, cells, everywhere, finals, scratch, starred, studies, with_interval
+from reference import MAIN, NAMES, everywhere, finals, scratch, starred, studies, with_interval
 from scipy.interpolate import PchipInterpolator
 
 SHARES = {"sunk": 0.0, "amortised:4": 0.25, "paid": 1.0}
@@ -21,7 +22,7 @@ def charged(study: str, found: pl.DataFrame) -> pl.DataFrame:
     """Delta at equal compute, by who pays; left out where scratch would need more tokens than measured."""
     by_size = {
         key[0]: PchipInterpolator(np.log(part["tokens"]), part["loss"], extrapolate=False)
-        for key, part in scratch(cells(finals(study))).sort("tokens").group_by("n_params", maintain_order=True)
+        for key, part in scratch(finals(study)).sort("tokens").group_by("n_params", maintain_order=True)
         if part.height > 1
     }
     rows = []
@@ -43,9 +44,11 @@ def main() -> None:
         print(
             f"{key[0]:32s} {key[1]:<4d} {key[2]:<4g}  " + "".join(f"{texts.get(name, ''):24s}" for name in SHARES)
         )
+    print("\nwhere all three can be read off:")
+    alike = found.filter(pl.len().over("size", "budget", "factor") == len(SHARES))
     ahead = (pl.col("gap") < 0).mean().alias("ahead")
-    for payer, share, count in found.group_by("payer", maintain_order=True).agg(ahead, pl.len()).iter_rows():
-        print(f"{payer}: growing ahead in {share:.0%} of {count}")
+    for payer, share, count in alike.group_by("payer", maintain_order=True).agg(ahead, pl.len()).iter_rows():
+        print(f"{payer}: growing ahead in {share:.0%} of {count} cells")
     chart = (
         alt.Chart(found)
         .mark_point(filled=True, size=45)

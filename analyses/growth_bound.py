@@ -4,7 +4,8 @@
 
 For every target size and budget of SZP (lambda 0.4): Delta(g) = a + b x + c x^2 in x = ln g by least squares over
 the measured factors, as arXiv 2605.13405 does with its curves, but on annealed losses, with the first crossing of
-scratch instead of a count, and with an interval: draws of every cell's mean from its own error.
+scratch instead of a count, and with an interval: draws of every cell's mean from its own error. That Delta may be
+no parabola is not in the interval.
 """
 
 import altair as alt
@@ -32,7 +33,7 @@ def crossing(x: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return found
 
 
-def t_draws(rng: np.random.Generator, df: int, columns: int) -> np.ndarray:
+def t_draws(rng: np.random.Generator, df: float, columns: int) -> np.ndarray:
     """Student's t (DRAWS, columns) with a common scale, as of one pooled deviation."""
     return rng.standard_normal((DRAWS, columns)) / np.sqrt(rng.chisquare(df, (DRAWS, 1)) / df)
 
@@ -40,7 +41,7 @@ def t_draws(rng: np.random.Generator, df: int, columns: int) -> np.ndarray:
 def bound(cell: pl.DataFrame, rng: np.random.Generator) -> dict[str, float]:
     """g_opt and g_upper of one size and budget within the measured factors, with intervals over draws."""
     ln_g, y = cell["growth_factor"].log().to_numpy(), cell["difference"].to_numpy()
-    own, shared = (cell["s"] / cell["n"].sqrt()).to_numpy(), (cell["s_scratch"] / cell["m"].sqrt())[0]
+    own, shared = (cell["s"] / cell["n"].sqrt()).to_numpy(), (cell["s_scratch"] / cell["n_scratch"].sqrt())[0]
     drawn = y + t_draws(rng, cell["df"][0], len(y)) * own  # every factor's runs scatter on their own
     drawn = drawn + t_draws(rng, cell["df_scratch"][0], 1) * shared  # scratch's error moves all alike
     x = np.linspace(ln_g.min(), ln_g.max(), FINE)
@@ -71,7 +72,8 @@ def text(g: float, largest: float) -> str:
 
 def main() -> None:
     found = bounds()
-    print("g_upper: the factor at which the grown run meets scratch, among those measured; 95 % over draws\n")
+    print("g_opt, g_upper: where the parabola fitted to Delta is least, and where it meets scratch, among the")
+    print("measured factors; 95 % over draws of the cells' means\n")
     print("target                           tpp   g_opt (95 %)         g_upper (95 %)")
     for row in found.iter_rows(named=True):
         best = f"{row['g_opt_middle']:.1f} ({row['g_opt_low']:.1f} to {row['g_opt_high']:.1f})"

@@ -52,7 +52,8 @@ def main() -> None:
         made = read_fit(shipped_fit(name))
         tables += [answers(name, made, size), answers(name, made, FAR)]
     for table in tables:
-        print(f"\n{table['fit'][0]}: Delta / L_scratch and P(growing wins), * where the interval excludes 0")
+        print(f"\n{table['fit'][0]}: Delta / L_scratch, * where the 95 % interval of its mean excludes 0,")
+        print("and P that one new grown run ends below one new run from scratch")
         for (factor,), rows in table.group_by("factor", maintain_order=True):
             cells = [
                 f"{row['relative']:+7.2%}{'*' if row['sure'] else ' '} P {row['probability']:.2f}"

@@ -89,7 +89,8 @@ def main() -> None:
         observations = joint(ours)
         print(f"held out: {ours['n_params'].max():,.0f} parameters")
         scored = held_out(observations, operators_in(ours)).with_columns(study=pl.lit(NAMES[study]))
-        print(f"  differences: {rate(scored)}, sign right in {scored['sign_right'].sum()} of {scored.height}")
+        print(f"  pairs of runs: {rate(scored)}, sign right in {scored['sign_right'].sum()} of {scored.height}")
+        print("  Delta as predicted (95 % of the mean), and the mean measured over pairs of runs")
         cells = (
             scored.group_by("tpp", "g").agg(pl.col("observed", "predicted", "low", "high").mean()).sort("g", "tpp")
         )
@@ -106,7 +107,9 @@ def figure(scored: pl.DataFrame) -> None:
     """Predicted against measured differences of the held-out rungs."""
     base = alt.Chart(scored).encode(x=alt.X("observed:Q", title="measured Delta of one pair of runs"))
     base = base.encode(color=alt.Color("tpp:O", title="tokens per parameter", scale=alt.Scale(range=COLOURS)))
-    bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("new_low:Q", title="predicted Delta, 95 %"), y2="new_high:Q")
+    bars = base.mark_rule(opacity=0.5).encode(
+        y=alt.Y("new_low:Q", title="predicted Delta, 95 % of one pair"), y2="new_high:Q"
+    )
     points = base.mark_point(filled=True).encode(y="predicted:Q")
     equal = base.mark_line(color="#555555", strokeDash=[4, 3]).encode(y="observed:Q", color=alt.value("#555555"))
     chart = (
