@@ -21,12 +21,13 @@ def save(chart: alt.TopLevelMixin, name: str) -> None:
 
 def by_budget_and_size(chart: alt.Chart, width: int = 150, height: int = 130) -> alt.FacetChart:
     """A chart for each target size (rows) and budget (columns), each with its own scale of losses."""
+    order = chart.data.sort("study", "n_params")["size"].unique(maintain_order=True).to_list()
     budget = alt.Column("budget:O", title="tokens (samples) per parameter")
     zero = alt.Chart(chart.data).mark_rule(color="#555555", strokeDash=[4, 3]).encode(y=alt.datum(0))
     facets = (
         alt.layer(zero, chart, data=chart.data)
         .properties(width=width, height=height)
-        .facet(column=budget, row=alt.Row("size:N", title=None))
+        .facet(column=budget, row=alt.Row("size:N", title=None, sort=order))
     )
     return facets.resolve_scale(y="independent")
 

@@ -3,7 +3,7 @@
     python analyses/tuning.py
 
 The transferred rate was tuned at the base's scale. P1 compares both arms at it; our other scripts give scratch its
-own best of three rates at each size and budget; here grown runs get theirs too, where they were run at others. A
+own best of the rates at each size and budget; here grown runs get theirs too, where they were run at others. A
 seed's best rate is the one that the other seeds did best at, so that no run is judged by its own choice.
 """
 
@@ -24,33 +24,37 @@ from reference import (
     tuned_cells,
 )
 
+FACTORS = (2.0, 4.0)
 WAYS = ("both transferred", "scratch tuned", "both tuned")
 
 
 def three_ways(study: str) -> pl.DataFrame:
-    """Delta of SZP's cells that were run at several rates, in each of the three ways."""
+    """Delta of SZP's cells at g = 2 and 4, tuned too where they were run at several rates."""
     rows = finals(study)
-    usual = (pl.col("arm") == MAIN) & (pl.col("base_budget") == 20)
+    usual = (pl.col("arm") == MAIN) & (pl.col("base_budget") == 20) & pl.col("factor").is_in(FACTORS)
     place = ("n_params", "budget", "factor")
     several = rows.filter(usual).group_by(place).agg(pl.col("lr").n_unique()).filter(pl.col("lr") > 1)
     told = cells(rows).filter(usual, pl.col("lr") == transferred(rows))
     ways = {
         WAYS[0]: gains(told, scratch(rows, tuned=False)),
         WAYS[1]: gains(told, scratch(rows)),
-        WAYS[2]: gains(tuned_cells(rows).filter(usual), scratch(rows)),
+        WAYS[2]: gains(tuned_cells(rows).filter(usual), scratch(rows)).join(several, on=place, how="semi"),
     }
-    parts = [part.join(several, on=place, how="semi").with_columns(way=pl.lit(way)) for way, part in ways.items()]
+    parts = [part.with_columns(way=pl.lit(way)) for way, part in ways.items()]
     return labelled(pl.concat(parts, how="diagonal").with_columns(study=pl.lit(NAMES[study])))
 
 
 def main() -> None:
     found = pl.concat([part for study in studies() if (part := three_ways(study)).height], how="diagonal")
     print("Delta of SZP (lambda 0.4) to scratch; * where 0 is outside the 95 % interval")
-    print("tuned: a seed's rate is the one that the other seeds did best at\n")
+    print(
+        "tuned: a seed's rate is the one that the other seeds did best at; where rates are alike that is chance\n"
+    )
     print("target                           tpp  g     " + "".join(f"{way:24s}" for way in WAYS))
-    for key, cell in found.sort("factor", "budget").group_by("size", "factor", "budget", maintain_order=True):
+    ordered = found.sort("study", "n_params", "factor", "budget")
+    for key, cell in ordered.group_by("size", "factor", "budget", maintain_order=True):
         texts = {row["way"]: starred(row, "difference") for row in cell.iter_rows(named=True)}
-        columns = "".join(f"{texts[way]:24s}" for way in WAYS)
+        columns = "".join(f"{texts.get(way, ''):24s}" for way in WAYS).rstrip()
         print(f"{key[0]:32s} {key[2]:<4d} {key[1]:<4g}  {columns}")
     chart = (
         alt.Chart(found)

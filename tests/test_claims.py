@@ -9,7 +9,13 @@ from scripts import ANALYSES, analysis
 from scalegrow.runs.shipped import TABLES
 
 CLAIMS = Path(__file__).parents[1] / "docs" / "claims"
-QUICK = ("reliable_factor", "simple_operators", "tuning", "base_cost", "factor_kinds")  # a second each; others more
+QUICK = (
+    "reliable_factor",
+    "simple_operators",
+    "tuning",
+    "base_cost",
+    "factor_kinds",
+)  # a second each
 
 
 @pytest.mark.parametrize("name", QUICK)
