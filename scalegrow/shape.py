@@ -277,6 +277,8 @@ def _rungs(
     A rung takes over from the one before at the geometric mean of their counts at the usual d_ff.
     """
     stairs = _staircase(head_dim or 1) if n_layers is None else ((width, n_layers) for width in _widths(1))
+    if head_dim is not None and head_dim > WIDEST:
+        raise InputError(f"head_dim={head_dim} is wider than any model of the ladder: give at most {WIDEST}.")
     usual = [_usual_shape(*rung, vocab_size, tied, head_dim) for rung in stairs]
     middles = [math.sqrt(lower.n_params * upper.n_params) for lower, upper in pairwise(usual)]
     return usual[0], *map(_widened, usual[1:], middles)

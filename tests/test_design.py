@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalegrow.cli import main
+from scalegrow.cli.design import other_data
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
 from scalegrow.laws.fit import fit
@@ -20,6 +21,7 @@ from scalegrow.laws.law import Law
 from scalegrow.laws.loss import LeastSquares
 from scalegrow.laws.observations import Observations
 from scalegrow.laws.points import SCRATCH, FloatArray, Points
+from scalegrow.laws.store import read_fit
 from scalegrow.plan.candidates import Candidate, Grid, candidates, ladder, rows_of
 from scalegrow.plan.decide import Question, decide
 from scalegrow.plan.design import WORTHS, Design, at_random, design, greedy, joined, right_sign
@@ -28,6 +30,7 @@ from scalegrow.plan.pool import Chosen, Pool
 from scalegrow.runs.branches import decay_start, trained_flops, trained_steps
 from scalegrow.runs.config import RunConfig, Schedule
 from scalegrow.runs.recipe import Recipe
+from scalegrow.runs.shipped import shipped_fit
 from scalegrow.runs.study import Block, Study, parse_study
 from scalegrow.runs.study_text import study_text
 
@@ -374,6 +377,7 @@ def test_a_ladder_has_doublings_of_the_question_and_both_ends() -> None:
     assert ladder(77, 287, 100) == (77, 100, 200, 287)
     assert ladder(1.7, 20, 2) == (1.7, 2, 4, 8, 20)
     assert ladder(3, 3, 3) == (3,)
+    assert ladder(0.99, 4.01, 2) == (1, 2, 4), "a step more or less is no other budget"
     with pytest.raises(InputError, match="smaller one first"):
         ladder(4, 3, 3)
 
@@ -562,6 +566,21 @@ def test_the_command_prints_runs_and_expectations(
         assert words in out
     assert max(map(len, out.splitlines())) <= 80
     assert not list(folder.iterdir())
+
+
+def test_runs_of_other_data_than_the_fitted_ones_are_noted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    novel, plain = folder / "novel.txt", Recipe("", data="stories")
+    fitted = replace(read_fit(shipped_fit("reference")), provenance={"data": "stories 0"})
+    assert other_data(fitted, plain) == other_data(fitted, Recipe("")) == ""
+    assert "the fitted runs learned stories 0, these regression" in other_data(fitted, Recipe("", kind="network"))
+    assert "these novel.txt" in other_data(fitted, Recipe("", data="novel.txt"))
+    assert other_data(replace(fitted, provenance={}), Recipe("", data="novel.txt")) == "", "not known"
+    study = folder / "study.toml"
+    study.write_text(f'[baseline]\ndata = "{novel}"\ntokenizer = "bytes"\n[[runs]]\nsizes = ["30k"]\n')
+    assert command(monkeypatch, *ASKED, "--flops", "1e12", "--baseline", str(study)) == 2
+    assert f"{novel}, the data of {study}, is not there" in capsys.readouterr().err
 
 
 def test_sizes_that_the_operator_cannot_grow_are_noted(

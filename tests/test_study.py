@@ -212,12 +212,19 @@ REFUSED = {
     "base_settings.model.shape.d_ff follows from the target": RUNS + "base_settings.model.shape.d_ff = 8\n",
     "gammas and vary.init.gamma are the same": RUNS + "gammas = [1.0]\nvary.init.gamma = [0.5]\n",
     "runs 1 is no table": "runs = [3]\n",
+    "vary.log_every makes no other run": RUNS + "vary.log_every = [1, 2]\n",
+    "is nested too deep": "x = " + "[" * 9000 + "]" * 9000,
+    "for integer string conversion": RUNS + f"seeds = [{'1' * 5000}]\n",
 }  # fmt: skip
 UNFIT = {
     "is not a size": RUNS.replace('"60k"', '"big"'),
     "off the ladder": RUNS.replace('"60k"', '"2k"'),
     "runs 2: 2k parameters are off the ladder": RUNS + '[[runs]]\nsizes = ["2k"]\n',
     "runs 1: head_dim = 0 makes no model": RUNS.replace("head_dim = 16", "head_dim = 0"),
+    "the nearest shape to 60k has": RUNS.replace("n_layers = 4", "n_layers = 400"),
+    "head_dim=1000000000 is wider": RUNS.replace("head_dim = 16", "head_dim = 1000000000"),
+    "a decoder does not learn 'regression'": RUNS + 'data = ["regression"]\n',
+    "stories have 256 tokens, not 300": RUNS.replace("[baseline]", "[baseline]\nvocab_size = 300"),
     "data = '' names no data": RUNS + 'data = [""]\n',
     "names no unit": RUNS.replace('"5tpp"', '"5"'),
     "did you mean optimiser": RUNS + "settings.optimizer.lr = 1.0\n",
@@ -277,6 +284,11 @@ def test_the_count_of_a_block_is_that_of_its_runs() -> None:
     assert block.count() == len(list(block.members(baseline))) == 2 * 2 * 2 * 3 * (1 + 2 * 2)
     plain = replace(block, factors=(1.0,), gammas=(), vary={}, data=("stories",))
     assert plain.count() == len(list(plain.members(baseline))) == 2 * 3
+
+
+def test_a_long_candidate_makes_no_longer_name() -> None:
+    (grown,) = members_of(RUNS.replace('"szp:shrink=0.4", "zero_pad"', f'"szp:shrink=0.{"4" * 300}"'))[-1:]
+    assert len(grown.name) < 130
 
 
 def test_an_operator_draws_by_the_run_s_seed() -> None:

@@ -26,7 +26,7 @@ from scalegrow.cli.sweep_plan import show_plan
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.runs.finished import read_note, write_note
-from scalegrow.runs.log import read_records, status_of
+from scalegrow.runs.log import last_step, read_records, status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train import member as member_module
 from scalegrow.train.estimate import cost, measured_rate, time_left
@@ -297,6 +297,20 @@ def test_a_finished_run_that_lost_its_log_is_named(short: Path, tmp_path: Path) 
         table_of(tiny_study(), folder)
 
 
+def test_a_note_of_another_study_that_is_damaged_is_named(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(short, folder)
+    lost = next(iter(jobs_of(parse_study(tiny_study()), folder).values())).folder
+    (lost / "finished.json").write_text("{")
+    with pytest.raises(InputError, match=rf"{lost.name}/finished.json cannot be read"):
+        table_of(tiny_study(), folder)
+
+
+def test_a_log_whose_last_step_is_none_tells_no_share(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": null}\n')
+    assert last_step(tmp_path / "log.jsonl") == 0
+
+
 def test_a_run_s_folder_may_be_a_link(short: Path, tmp_path: Path) -> None:
     """Moved to another disk, it counts as before."""
     folder = tmp_path / "out"
@@ -476,7 +490,9 @@ def test_runs_that_could_not_be_grown_are_named_before_anything_starts(problem: 
 
 REFUSED = {
     "is not there: give": ("data = 'nothing.txt'\ntokenizer = 'bytes'\n", {}),
-    "reader.txt/out cannot be written": ("", {"out": Path("reader.txt/out")}),
+    "reader.txt/out/table.parquet cannot be written": ("", {"out": Path("reader.txt/out")}),
+    "reader.txt/mine.csv cannot be written": ("", {"table": Path("reader.txt/mine.csv")}),
+    "folder.csv is a folder": ("", {"table": Path("folder.csv")}),
     "has no known ending": ("", {"table": Path("table.xlsx")}),
 }
 
@@ -487,6 +503,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("reader.txt").write_text("in the way")
+    Path("folder.csv").mkdir()
     dials, places = REFUSED[message]
     Path("study.toml").write_text(tiny_study().replace("[baseline]\n", f"[baseline]\n{dials}"))
     chosen = {"out": Path("out"), "table": None, **places}

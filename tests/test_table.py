@@ -185,6 +185,7 @@ def test_keep_where_keeps_by_text_and_by_number() -> None:
         ("sed", ("1",), "did you mean seed"),
         ("seed", ("9",), "no row has seed = 9: there are 1, 2"),
         ("operator", ("scrach",), "did you mean scratch"),
+        ("operator", ("scratch", "szpp"), "no row has operator = szpp: did you mean szp"),
         ("seed", ("one",), "holds numbers"),
     ):
         with pytest.raises(InputError, match=problem):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import polars as pl
 
@@ -41,7 +42,24 @@ def write(frame: pl.DataFrame, out: Path) -> None:
         with new_file(out) as partial:
             WRITERS[out.suffix](frame, partial)
     except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
+        raise InputError(f"{out} cannot be written ({reason(error)}): choose another place.") from None
+
+
+def require_writable(out: Path) -> None:
+    """Raise InputError where a file could not be written in the end: before hours of work, not after."""
+    there = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: name a file.")
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({reason(error)}): choose another place.") from None
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be written, in the system's words."""
+    return error.strerror or str(error)
 
 
 def show(found: pl.DataFrame) -> None:

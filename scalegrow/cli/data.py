@@ -31,8 +31,8 @@ class Choice:
     drop_highest: int
     where: list[str]
 
-    def load(self) -> tuple[Form, Observations]:
-        """The form and the observations; warnings about provenance go to stderr."""
+    def load(self) -> tuple[Form, Observations, str]:
+        """The form, the observations, and on what losses were measured; warnings about provenance go to stderr."""
         table = self._rows(self._chosen(load_table(self.table)))
         for warning in refuse_mixing(table):
             note(f"warning: {warning}")
@@ -49,7 +49,8 @@ class Choice:
             raise InputError(
                 f"{form.name} compares growing with scratch, but no run here is from scratch: add some."
             )
-        return form, Observations.from_table(table, form)
+        data = ", ".join(sorted({str(name) for name in table["data"].drop_nulls()}))
+        return form, Observations.from_table(table, form), data
 
     def _chosen(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows that every --where keeps."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scalegrow.atomic import new_file
+from scalegrow.cli.collect import require_writable
 from scalegrow.cli.predict import Words, asked, load_fit, question_data
 from scalegrow.cli.render import (
     between,
@@ -18,11 +19,12 @@ from scalegrow.cli.render import (
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth
 from scalegrow.laws.domain import LABELS
+from scalegrow.laws.fitted import Fit
 from scalegrow.plan.candidates import Grid, Growable, candidates
 from scalegrow.plan.decide import require_decidable
 from scalegrow.plan.design import Design, Expected, design
 from scalegrow.runs.branches import trained_flops
-from scalegrow.runs.recipe import Recipe
+from scalegrow.runs.recipe import HUB, Recipe, is_text
 from scalegrow.runs.study import Member, read_study
 from scalegrow.runs.study_text import study_text
 from scalegrow.units import format_count, format_flops, parse_count, parse_flops
@@ -56,6 +58,8 @@ def run(
     require_decidable(fit, wanted)
     if not 1 <= room.seeds <= MOST_SEEDS:
         raise InputError(f"--seeds {room.seeds} is no number of seeds: give 1 to {MOST_SEEDS}.")
+    if out:
+        require_writable(out)
     baseline, first = shared(room.baseline)
     smallest, largest = (parse_count(size) if size else None for size in (room.smallest, room.largest))
     grid = Grid.around(fit, wanted, range(first, first + room.seeds), smallest, largest)
@@ -69,6 +73,8 @@ def run(
             partial.write_text(text, encoding="utf-8")
     if room.baseline is None:
         note("note: these are runs of the default recipe; for that of the fitted runs give --baseline STUDY.")
+    if other := other_data(fit, baseline):
+        note(other)
     if as_json:
         print_json(as_data(fit_name, growth, made, text, out))
     else:
@@ -80,7 +86,19 @@ def shared(study: Path | None) -> tuple[Recipe, int]:
     if study is None:
         return Recipe("", data="stories"), 0
     found = read_study(study)
+    source = found.baseline.data
+    if source and is_text(source) and not source.startswith(HUB) and not Path(source).exists():
+        raise InputError(f"{source}, the data of {study}, is not there: give the path from here.")
     return found.baseline, 1 + max(seed for block in found.runs for seed in block.seeds)
+
+
+def other_data(fit: Fit, baseline: Recipe) -> str:
+    """A note where these runs learn something else than the fitted ones; '' where none is known."""
+    usual = "stories" if baseline.kind == "decoder" else "regression"
+    known, source = fit.provenance.get("data", ""), baseline.data or usual
+    if not known or Path(source).name in known:
+        return ""
+    return f"note: the fitted runs learned {known}, these {source}: one law may not hold for both."
 
 
 def growable() -> Growable:

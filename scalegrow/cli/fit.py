@@ -30,7 +30,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Fit, refuse what is not identified, calibrate, write, print."""
-    form, observations = choice.load()
+    form, observations, data = choice.load()
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError(f"{out.parent} is no folder: make it first or choose another --out.")
     made = fit(
@@ -52,6 +52,7 @@ def run(
             "table": choice.table,
             "rows": choice.rows or "default",
             "drop_highest": str(choice.drop_highest),
+            **({"data": data} if data else {}),
             **({"where": "; ".join(choice.where)} if choice.where else {}),
         },
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scalegrow.cli import INTERRUPTED
-from scalegrow.cli.collect import WRITERS, write
+from scalegrow.cli.collect import WRITERS, require_writable, write
 from scalegrow.cli.render import console, note, print_json
 from scalegrow.cli.train import require_cores, with_vocabulary
 from scalegrow.errors import InputError
@@ -69,6 +69,8 @@ def run(file: Path, out: Path | None, table: Path | None, machine: Machine, *, d
     folder = out or Path("runs") / file.stem
     jobs = jobs_of(replace(study, baseline=with_vocabulary(study.baseline)), folder)
     require_texts(jobs.values())
+    where = table or folder / "table.parquet"
+    require_writable(where)
     if dry:
         from scalegrow.cli.sweep_plan import show_plan
 
@@ -76,7 +78,6 @@ def run(file: Path, out: Path | None, table: Path | None, machine: Machine, *, d
         return
     workers = _workers(machine)
     with claimed(folder), _sigterm_as_ctrl_c():
-        where = table or folder / "table.parquet"
         outcome = _sweep(jobs, folder, where, workers, machine.retries)
         _tell(outcome, jobs, folder, where, as_json=as_json)
     if outcome.failed:
@@ -167,7 +168,7 @@ def _told(outcome: "Outcome", jobs: "dict[str, Job]") -> dict[str, Any]:
 
 def _show(outcome: "Outcome", jobs: "dict[str, Job]", table: Path) -> None:
     page = console()
-    where = f"their table is {table}" if outcome.finished else "there is no table yet"
+    where = f"the table of the folder is {table}" if outcome.finished else "there is no table yet"
     page.print(f"{len(outcome.finished)} of {len(jobs)} runs are finished; {where}", soft_wrap=True)
     if outcome.deaths:
         page.print(f"workers died {outcome.deaths} times; their runs went on from the last checkpoint")

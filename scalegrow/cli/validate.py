@@ -17,7 +17,7 @@ def run(choice: Choice, schemes: list[str], draws: int, level: float, *, as_json
     """Every scheme in turn: cells, a summary line, and the calibration that follows."""
     for scheme in schemes:
         require_scheme(scheme)
-    form, observations = choice.load()
+    form, observations, _ = choice.load()
     done: dict[str, Validation] = {}
     refused: list[str] = []
     for scheme in schemes:

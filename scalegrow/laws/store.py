@@ -114,10 +114,8 @@ def read_fit(path: Path) -> Fit:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is not there: write one with 'scalegrow fit TABLE --out {path}'.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        raise InputError(
-            f"{path} is not a readable fit: write one with 'scalegrow fit TABLE --out {path}'."
-        ) from None
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{path} is no fit: make one with 'scalegrow fit TABLE --out mine.json'.") from None
     if not isinstance(data, dict):
         raise InputError(f"{path} is JSON but no fit: write one with 'scalegrow fit TABLE --out FILE'.")
     try:

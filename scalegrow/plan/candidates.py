@@ -89,11 +89,18 @@ def ladder(low: float, high: float, through: float) -> tuple[float, ...]:
     """
     if not 0 < low <= high:
         raise InputError(f"from {low:g} to {high:g} there is nothing: give the smaller one first.")
+    low, high = (_snapped(end, through) for end in (low, high))
     first, last = (math.log(end / through, RUNG) for end in (low, high))
     rungs = [through * RUNG**i for i in range(math.ceil(first), math.floor(last) + 1)]
     inner = [x for x in rungs if x == through or low * RUNG**0.5 <= x <= high / RUNG**0.5]
     ends = [end for end in {low, high} if all(max(end / x, x / end) > SAME for x in inner)]
     return tuple(sorted([*inner, *ends]))
+
+
+def _snapped(end: float, through: float) -> float:
+    """The rung that an end stands for, where it is one but for the rounding of steps and shapes."""
+    rung = through * RUNG ** round(math.log(end / through, RUNG))
+    return rung if max(end / rung, rung / end) <= SAME else end
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ def collect(folder: Path, runs: Collection[str] | None = None) -> pl.DataFrame:
     found = pl.concat(losses, how="diagonal")
     if found.is_empty():
         raise InputError(f"the logs below {folder} hold no held-out loss yet: wait for the first evaluation.")
-    facts = pl.DataFrame(_facts(headers, paths, folder), infer_schema_length=None).with_row_index("log")
+    try:
+        facts = pl.DataFrame(_facts(headers, paths, folder), infer_schema_length=None).with_row_index("log")
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise InputError(f"a header below {folder} is odd ({str(error).splitlines()[0]}): mend it.") from None
     return checked(found.join(facts, on="log").sort("log", "step").drop("log"), str(folder))
 
 

@@ -98,7 +98,8 @@ def finished_at(path: Path) -> int:
 
 def last_step(path: Path) -> int:
     """The step of a log's last record; 0 where there is none."""
-    return int(_last_record(path).get("step", 0))
+    step = _last_record(path).get("step", 0)
+    return step if isinstance(step, int) else 0
 
 
 def _last_record(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from scalegrow.shape import ModelShape, network_shape, shape_for
 from scalegrow.units import parse_count
 
 STORIES_VOCAB, BYTES_VOCAB = 256, 257
+HUB = "hub:"  # before the name of a data set that is fetched
 STEPS_AT_20_TPP = 1000  # below about 500 steps a run is limited by its steps, not by its tokens
 FEWEST_TOKENS, FEWEST_SAMPLES, MOST = 512, 16, 1 << 21  # of a step
 CONTEXTS = ((0.0, 128), (1e6, 256), (1e7, 512), (1e8, 1024), (1e9, 2048))  # from this size
@@ -55,6 +56,10 @@ class Recipe:
         source = self.settings.get("data.source") or self.data or ("stories" if decoder else "regression")
         if not decoder and source != "regression":
             raise InputError(f"a dense network learns 'regression', not {source!r}: leave the data out.")
+        if decoder and source == "regression":
+            raise InputError("a decoder does not learn 'regression': write kind = \"network\", or other data.")
+        if decoder and source == "stories" and self.vocab_size not in (None, STORIES_VOCAB):
+            raise InputError(f"stories have {STORIES_VOCAB} tokens, not {self.vocab_size}: leave vocab_size out.")
         for name in ("context", "n_layers", "head_dim"):
             if getattr(self, name) is not None and not decoder:
                 raise InputError(f"a dense network has no {name}: leave it out.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scalegrow.errors import InputError
-from scalegrow.growth import base_shape, operator
+from scalegrow.growth import NEAR, base_shape, operator
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.fields import build, flatten
 from scalegrow.runs.recipe import Recipe
@@ -24,6 +24,8 @@ from scalegrow.shape import ModelShape, Shape
 from scalegrow.units import format_count, parse_count
 
 MOST_RUNS, MOST_GROWTH = 100_000, 1e6
+LONGEST_ARM = 80  # characters in a folder's name
+WATCHING = ("evaluation.times", "evaluation.sequences", "log_every", "checkpoint_seconds")  # decide no run
 TABLES = ("settings", "vary", "base_settings")
 DIALS = {  # settings that a study says in another place, which would overwrite them
     "seed": "seeds = [0, 1]",
@@ -80,7 +82,7 @@ class Member:
         """A folder's name that a person can read, and that no other run has."""
         arm = SCRATCH
         if self.origin:
-            arm = f"{''.join(c if c.isalnum() or c in '._=' else '-' for c in self.origin.candidate)}"
+            arm = "".join(c if c.isalnum() or c in "._=" else "-" for c in self.origin.candidate)[:LONGEST_ARM]
             arm += f"-x{self.origin.factor:g}"
         return f"{format_count(self.config.model.shape.n_params)}-{arm}-s{self.config.seed}-{self.key[:8]}"
 
@@ -149,6 +151,7 @@ class Block:
     def _arms(self, recipe: Recipe, seed: int) -> Iterator[Member]:
         """One target size: from scratch, or grown in every way."""
         target = recipe.config()
+        _require_near(target.model.shape.n_params, recipe)
         if 1 in self.factors:
             yield Member(target)
         for factor, candidate in itertools.product((each for each in self.factors if each != 1), self.operators):
@@ -170,6 +173,17 @@ class Block:
         small = replace(recipe, size=str(shape.n_params), context=context, budgets=(budget,), settings=settings)
         config = small.config()
         return replace(config, model=replace(config.model, shape=shape))  # type: ignore[arg-type]
+
+
+def _require_near(made: int, recipe: Recipe) -> None:
+    """Raise InputError where depth, head size or vocabulary leave no shape of about the size asked for."""
+    asked = parse_count(recipe.size)
+    own_shape = any(name.startswith("model.shape.") for name in recipe.settings)
+    if not own_shape and not 1 / NEAR < made / asked < NEAR:
+        raise InputError(
+            f"the nearest shape to {recipe.size} has {format_count(made)} parameters here: give a size it can "
+            "meet, or other n_layers, head_dim or tokenizer."
+        )
 
 
 @dataclass(frozen=True)
@@ -222,7 +236,9 @@ def parse_study(text: str, name: str = "the study") -> Study:
     """A study from TOML's text. Raises InputError."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise InputError(f"{name} is nested too deep: write [baseline] and [[runs]].") from None
+    except ValueError as error:  # TOML's own, and that of a number too long to read
         raise InputError(f"{name} cannot be read as TOML ({error}): mend it.") from None
     baseline, blocks = data.pop("baseline", {}), data.pop("runs", [])
     if data:
@@ -249,6 +265,8 @@ def _block(data: Any, where: str) -> Block:
     for name, values in block.vary.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"{where}: vary.{name} = {values!r} is no list of values.")
+        if name in WATCHING:
+            raise InputError(f"{where}: vary.{name} makes no other run: write settings.{name}.")
     if block.gammas and "init.gamma" in block.vary:
         raise InputError(f"{where}: gammas and vary.init.gamma are the same: leave one out.")
     for candidate in block.operators:

@@ -258,9 +258,9 @@ def keep_where(frame: pl.DataFrame, column: str, values: Sequence[str]) -> pl.Da
     except pl.exceptions.PolarsError:
         raise InputError(f"{column} holds numbers, and {', '.join(values)} are not all numbers.") from None
     kept = frame.filter(cells.is_in(wanted.implode()))
-    if kept.is_empty():
+    if absent := [value for value, known in zip(values, wanted.is_in(cells.implode()), strict=True) if not known]:
         there = frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()
-        raise InputError(f"no row has {column} = {' or '.join(values)}: {_meant(values[0], there)}")
+        raise InputError(f"no row has {column} = {absent[0]}: {_meant(absent[0], there)}")
     return kept
 
 

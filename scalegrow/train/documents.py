@@ -15,12 +15,12 @@ from typing import IO
 import polars as pl
 
 from scalegrow.errors import InputError
+from scalegrow.runs.recipe import HUB
 from scalegrow.train.hashes import file_hash
 from scalegrow.train.tokenizer import SEPARATOR, needed
 
 OPENERS: dict[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 COLUMNS = ("text", "story", "content")  # what a text column is called, if nobody says
-HUB = "hub:"
 KINDS = ".txt, .jsonl (each also .xz, .gz or .bz2) or .parquet"
 DOCUMENT = 8 * 1024  # characters of a document in a text without separators
 LONGEST = 64 * 1024  # characters of a separated document; a longer one is cut like a text without

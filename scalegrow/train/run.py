@@ -203,7 +203,10 @@ def _take(folder: Path, config: RunConfig, task: Task, held: ExitStack) -> None:
 def kept_config(folder: Path) -> RunConfig | None:
     """The config that a folder's run was begun with, None where it was not. Raises InputError if it is damaged."""
     there = _kept(folder / CONFIG)
-    return None if there is None else RunConfig.from_dict(there)
+    try:
+        return None if there is None else RunConfig.from_dict(there)
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG} is damaged ({str(error).rstrip('.')}): restore it.") from None
 
 
 def _keep_data(path: Path, description: dict[str, object]) -> None:

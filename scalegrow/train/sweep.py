@@ -14,12 +14,12 @@ import polars as pl
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.finished import read_note
+from scalegrow.runs.finished import FINISHED, read_note
 from scalegrow.runs.log import last_step
-from scalegrow.runs.recipe import is_text
+from scalegrow.runs.recipe import HUB, is_text
 from scalegrow.runs.study import Member, Study
 from scalegrow.train.candidates import Candidate
-from scalegrow.train.documents import HUB, open_corpus
+from scalegrow.train.documents import open_corpus
 from scalegrow.train.evaluate import require_heldout
 from scalegrow.train.member import Job, checkpoint_name, finished, growth_plan
 from scalegrow.train.operators import Plan
@@ -205,7 +205,13 @@ def table(folder: Path) -> pl.DataFrame:
 
     Raises InputError where none is finished, or a finished one has lost a loss.
     """
-    notes = {path.name: note for path in (folder / RUNS).glob("*") if (note := read_note(path))}
+    noted = [path.parent for path in (folder / RUNS).glob(f"*/{FINISHED}")]
+    notes = {path.name: read_note(path) for path in noted}
+    if damaged := sorted(name for name, note in notes.items() if not note):
+        raise InputError(
+            f"{folder / RUNS / damaged[0] / FINISHED} cannot be read: sweep its study again or remove its folder; "
+            "the table is left as it was."
+        )
     if not notes:
         raise InputError(f"no run below {folder} is finished: give the same command to go on.")
     ends = pl.DataFrame(
