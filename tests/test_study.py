@@ -223,7 +223,7 @@ UNFIT = {
     "runs 1: head_dim = 0 makes no model": RUNS.replace("head_dim = 16", "head_dim = 0"),
     "the nearest shape to 60k has": RUNS.replace("n_layers = 4", "n_layers = 400"),
     "head_dim=1000000000 is wider": RUNS.replace("head_dim = 16", "head_dim = 1000000000"),
-    "a decoder does not learn 'regression'": RUNS + 'data = ["regression"]\n',
+    "a decoder cannot learn 'regression'": RUNS + 'data = ["regression"]\n',
     "stories have 256 tokens, not 300": RUNS.replace("[baseline]", "[baseline]\nvocab_size = 300"),
     "data = '' names no data": RUNS + 'data = [""]\n',
     "names no unit": RUNS.replace('"5tpp"', '"5"'),

@@ -48,7 +48,7 @@ class Recipe:
             raise InputError(f"kind {self.kind!r} is unknown: choose decoder or network.")
         if self.data == "":
             raise InputError("data = '' names no data: write stories, regression or the path of a text.")
-        for name in ("n_layers", "head_dim", "context"):
+        for name in ("n_layers", "head_dim"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} = {value} makes no model: give 1 or more, or leave it out.")
         n_params = parse_count(self.size)
@@ -57,7 +57,9 @@ class Recipe:
         if not decoder and source != "regression":
             raise InputError(f"a dense network learns 'regression', not {source!r}: leave the data out.")
         if decoder and source == "regression":
-            raise InputError("a decoder does not learn 'regression': write kind = \"network\", or other data.")
+            raise InputError(
+                "a decoder cannot learn 'regression': give other data, or a network (--network, or kind)."
+            )
         if decoder and source == "stories" and self.vocab_size not in (None, STORIES_VOCAB):
             raise InputError(f"stories have {STORIES_VOCAB} tokens, not {self.vocab_size}: leave vocab_size out.")
         for name in ("context", "n_layers", "head_dim"):
