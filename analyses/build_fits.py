@@ -5,8 +5,8 @@
 warmstart: fading-capacity on the 54 annealed losses of arXiv 2605.13405. E is not identified by them
 (it goes to 0), so it is swept over the two floors that the paper's own fits report for this ladder.
 chinchilla: Epoch's 240 points.
-reference: our study on the story language, scratch at its best learning rate and SZP (lambda 0.4), without the
-largest rung. All are calibrated on held-out runs.
+reference: our study on the story language, scratch and SZP (lambda 0.4) at the transferred learning rate, without
+the largest rung. All are calibrated on held-out runs.
 """
 
 from dataclasses import replace

@@ -182,17 +182,20 @@ def starred(row: dict[str, Any], value: str) -> str:
     return f"{row[value]:+.4f} ± {row['high'] - row[value]:.4f}{star}"
 
 
-def for_laws(study: str) -> pl.DataFrame:
-    """Run-table rows to fit: scratch at its own best learning rate, grown runs at the transferred one.
+def for_laws(study: str, *, tuned: bool = False) -> pl.DataFrame:
+    """Run-table rows to fit: every run at the transferred learning rate, for a law is of one recipe.
 
-    A law takes all runs of one rate, so that the best is chosen by these runs: where rates are equally good,
-    scratch is up to 0.8 of a cell's standard errors too low. Of SZP's lambdas only 0.4, so that an operator is one
-    arm. Losses as measured: nats, or mean square errors.
+    tuned: scratch at its own best rate at each size and budget instead, the grown runs at the transferred one. The
+    best is then chosen by the runs that are fitted: where rates are equally good, up to 0.8 of a cell's standard
+    errors too low. Of SZP's lambdas only 0.4, so that an operator is one arm. Losses as measured: nats, or mean
+    square errors.
     """
     rows = annealed(study)
+    usual = (pl.col("operator") != "szp") | (pl.col("arm") == MAIN)
+    told = rows.filter(usual, pl.col("lr") == transferred(rows))
+    if not tuned:
+        return told
     of_scratch = cells(finals(study)).filter(pl.col("operator") == SCRATCH)
     best = of_scratch.sort("loss").group_by("n_params", "budget").first().select("n_params", "budget", "lr")
     mine = rows.filter(pl.col("operator") == SCRATCH).join(best, on=("n_params", "budget", "lr"), how="semi")
-    usual = (pl.col("operator") != "szp") | (pl.col("arm") == MAIN)
-    theirs = rows.filter(pl.col("operator") != SCRATCH, usual, pl.col("lr") == transferred(rows))
-    return pl.concat([mine, theirs])
+    return pl.concat([mine, told.filter(pl.col("operator") != SCRATCH)])
