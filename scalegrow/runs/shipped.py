@@ -17,6 +17,7 @@ TABLES = {
     "warmstart_2605_13405_printed": "warmstart_2605_13405_printed.csv",
     "reference_stories": "reference/stories.parquet",
     "reference_networks": "reference/networks.parquet",
+    "reference_text": "reference/text.parquet",
 }
 
 
