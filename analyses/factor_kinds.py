@@ -33,7 +33,8 @@ def main() -> None:
             for kind, name in KINDS.items()
         ]
         print(f"  {row['size']:32s} {row['budget']:<3d} tpp: {', '.join(told)}")
-    long = found.unpivot(list(KINDS), index=["size", "budget", "difference"], variable_name="kind", value_name="g")
+    kept = ["study", "n_params", "size", "budget", "difference"]
+    long = found.unpivot(list(KINDS), index=kept, variable_name="kind", value_name="g")
     long = long.with_columns(pl.col("kind").replace_strict(KINDS))
     chart = (
         alt.Chart(long)

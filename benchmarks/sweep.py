@@ -129,14 +129,15 @@ def measure(file: Path, folder: Path) -> None:
     cores = os.cpu_count() or 1
     jobs = jobs_of(read_study(file), folder / "plan")
     ratio = counted([job.member for job in jobs.values()])
-    by_default, _ = naive(jobs, folder / "default", torch.get_num_threads())
+    usual = torch.get_num_threads()
+    by_default, _ = naive(jobs, folder / "default", usual)
     by_one, losses = naive(jobs, folder / "one", 1)
     one_worker = swept(file, folder / "one_worker", 1)
     many = swept(file, folder / "many", cores)
     fewer = ratio["naive"] / ratio["both"]
     print(f"\nwall time of a slice ({len(jobs)} runs, {fewer:.2f} x fewer FLOPs by plan), seconds")
     for name, seconds in (
-        (f"naive, one process of {torch.get_num_threads()} threads", by_default),
+        (f"naive, one process of {usual} threads", by_default),
         ("naive, one process of one thread", by_one),
         ("sweep, one worker", one_worker),
         (f"sweep, {cores} workers", many),
