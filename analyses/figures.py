@@ -6,8 +6,17 @@ import altair as alt
 
 FIGURES = Path(__file__).parents[1] / "docs" / "claims"
 FACTOR_AXIS = alt.Axis(values=[1, 1.5, 2, 3, 4, 6, 8, 16])
-COLOURS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000"]  # apart in grey too
-SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
+COLOURS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000", "#c2185b"]
+SHAPES = [
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-left",
+    "triangle-right",
+]
 
 
 def save(chart: alt.TopLevelMixin, name: str) -> None:

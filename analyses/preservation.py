@@ -73,7 +73,7 @@ def main() -> None:
     print_cells(found)
     distance = alt.Scale(type="symlog", constant=0.01)
     chart = (
-        alt.Chart(found)
+        alt.Chart(found.filter(pl.len().over("size", "budget") >= FEWEST))
         .mark_point(filled=True, size=60)
         .encode(
             x=alt.X("zero_step_kl:Q", title="distance from the base at step 0", scale=distance),

@@ -122,6 +122,7 @@ def main() -> None:
 
 def figure(scored: pl.DataFrame) -> None:
     """Predicted against measured differences of the held-out rungs."""
+    scored = scored.with_columns(pl.col("tpp").round().cast(pl.Int64))
     base = alt.Chart(scored).encode(x=alt.X("observed:Q", title="measured Delta of one pair of runs"))
     base = base.encode(color=alt.Color("tpp:O", title="tokens per parameter", scale=alt.Scale(range=COLOURS)))
     bars = base.mark_rule(opacity=0.5).encode(
