@@ -18,6 +18,7 @@ TABLES = {
     "reference_stories": "reference/stories.parquet",
     "reference_networks": "reference/networks.parquet",
     "reference_text": "reference/text.parquet",
+    "reference_untied": "reference/untied.parquet",
 }
 
 
