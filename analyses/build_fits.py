@@ -12,7 +12,7 @@ the largest rung. All are calibrated on held-out runs.
 from dataclasses import replace
 
 import polars as pl
-from reference import MAIN, for_laws
+from reference import for_laws, scratch_and_main
 
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
@@ -42,7 +42,7 @@ def chinchilla_table() -> pl.DataFrame:
 
 def reference_table() -> pl.DataFrame:
     """The story language's rows to fit, without the largest target."""
-    rows = for_laws("stories").filter((pl.col("arm") == "scratch") | (pl.col("arm") == MAIN))
+    rows = scratch_and_main(for_laws("stories"))
     return rows.filter(pl.col("n_params") < pl.col("n_params").max())
 
 

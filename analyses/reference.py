@@ -199,3 +199,8 @@ def for_laws(study: str, *, tuned: bool = False) -> pl.DataFrame:
     best = of_scratch.sort("loss").group_by("n_params", "budget").first().select("n_params", "budget", "lr")
     mine = rows.filter(pl.col("operator") == SCRATCH).join(best, on=("n_params", "budget", "lr"), how="semi")
     return pl.concat([mine, told.filter(pl.col("operator") != SCRATCH)])
+
+
+def scratch_and_main(rows: pl.DataFrame) -> pl.DataFrame:
+    """Scratch and SZP at MAIN's lambda: what the joint laws are fitted to."""
+    return rows.filter(pl.col("arm").is_in([SCRATCH, MAIN]))

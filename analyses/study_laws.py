@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, save
-from reference import MAIN, NAMES, for_laws, studies
+from reference import NAMES, for_laws, scratch_and_main, studies
 
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
@@ -70,11 +70,11 @@ def rivals(table: pl.DataFrame) -> None:
 
 def held_out(observations: Observations, operators: tuple[str, ...]) -> pl.DataFrame:
     """The first law's differences on the largest rung, a row a pair of runs."""
-    forms = [form_named(name, operators) for name in JOINT]
-    scored = validate(forms[0], observations, "largest-out", draws=DRAWS)
+    form = form_named(JOINT[0], operators)
+    scored = validate(form, observations, "largest-out", draws=DRAWS)
     for reason in scored.refused:
         print(f"  refused: {reason}")
-    print(f"  losses of the held-out rung ({forms[0].name}): {rate(scored.losses)}")
+    print(f"  losses of the held-out rung ({form.name}): {rate(scored.losses)}")
     return scored.differences
 
 
@@ -84,17 +84,12 @@ def rate(rows: pl.DataFrame) -> str:
     return f"rms {rms:.4f}, new-run intervals cover {rows['covered'].sum()} of {rows.height}"
 
 
-def of_interest(table: pl.DataFrame) -> pl.DataFrame:
-    """Scratch and SZP."""
-    return table.filter((pl.col("arm") == "scratch") | (pl.col("arm") == MAIN))
-
-
 def main() -> None:
     pl.Config.set_tbl_cols(10).set_tbl_width_chars(115).set_tbl_hide_column_data_types(True)
     found = []
     for study in studies():
         table = for_laws(study)
-        ours, tuned = (of_interest(each) for each in (table, for_laws(study, tuned=True)))
+        ours, tuned = (scratch_and_main(each) for each in (table, for_laws(study, tuned=True)))
         if ours.filter(pl.col("operator") != "scratch")["n_params"].n_unique() < FEWEST_SIZES:
             continue
         print(f"\n{NAMES[study]}: Chinchilla's law per arm, 95 % intervals")

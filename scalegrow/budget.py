@@ -67,10 +67,9 @@ class Budget:
         """
         if not 0 < n_params < math.inf:
             raise InputError(f"{n_params!r} is no number of parameters: give one above 0, such as 50e6.")
-        found = self.value * n_params if self.kind == "tpp" else self.value
-        if self.kind == "flops":
-            found = self.value / (FLOPS_PER_PARAM * n_params)
-        if found > MOST_TOKENS:
+        value = self.value
+        ways = {"tpp": value * n_params, "tokens": value, "flops": value / (FLOPS_PER_PARAM * n_params)}
+        if (found := ways[self.kind]) > MOST_TOKENS:
             raise InputError(f"{self} is more than {MOST_TOKENS:.0e} tokens: give a smaller budget.")
         return found
 

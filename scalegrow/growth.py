@@ -184,9 +184,14 @@ def _shallower(target: Shape, wanted: float) -> Shape:
     return _near(nearest, wanted, target, "fewer layers give")
 
 
+def near(n_params: float, wanted: float) -> bool:
+    """Whether a count is about the one that was asked for: within NEAR."""
+    return 1 / NEAR < n_params / wanted < NEAR
+
+
 def _near(base: Shape, wanted: float, target: Shape, how: str) -> Shape:
     """The base, if its count is near the one wanted. Raises InputError that names the factor it would make."""
-    if not 1 / NEAR < base.n_params / wanted < NEAR:
+    if not near(base.n_params, wanted):
         factor = target.n_params / base.n_params
         raise InputError(f"{how} {base.n_params} parameters, not {wanted:g}: give a factor near {factor:.3g}.")
     return base

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from scalegrow.runs.study import Study, parse_study
 from scalegrow.train.member import Job
-from scalegrow.train.sweep import Outcome, jobs_of, sweep, table
+from scalegrow.train.sweep import Outcome, jobs_of, sweep
 from scalegrow.train.workers import Event, Kind, Workers, outcome
 
 STUDY = """
@@ -67,8 +65,3 @@ def swept(study: Study | str, folder: Path, workers: Workers | None = None, **op
     jobs = jobs_of(parse_study(study) if isinstance(study, str) else study, folder)
     silent: dict[str, Any] = {"retries": 3, "tell": lambda line: None, "watch": lambda *state: None}
     return sweep(jobs, workers or Inline(), **silent | options)
-
-
-def table_of(study: str, folder: Path) -> pl.DataFrame:
-    """The run table of a study's folder."""
-    return table(folder)

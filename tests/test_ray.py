@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sweeping import swept, table_of, tiny_study
+from sweeping import swept, tiny_study
 
 from scalegrow.cli import sweep as command
 from scalegrow.cli.sweep import Machine
@@ -18,7 +18,7 @@ from scalegrow.runs.log import status_of
 from scalegrow.runs.study import parse_study
 from scalegrow.train.member import Job
 from scalegrow.train.state import checkpoints
-from scalegrow.train.sweep import jobs_of, share_done
+from scalegrow.train.sweep import jobs_of, share_done, table
 
 ray = pytest.importorskip("ray")
 LONG = tiny_study("16k tokens", checkpoint_seconds=0.02)
@@ -65,7 +65,7 @@ def test_a_sweep_on_ray_survives_a_killed_worker(tmp_path: Path) -> None:
     assert (len(killed), done.deaths) == (1, 1), "the kill came too late to prove anything"
     assert not done.failed
     swept(LONG, tmp_path / "here")
-    assert table_of(LONG, tmp_path / "ray").equals(table_of(LONG, tmp_path / "here"))
+    assert table(tmp_path / "ray").equals(table(tmp_path / "here"))
 
 
 def test_stopping_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

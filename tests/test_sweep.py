@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import typer
-from sweeping import Inline, swept, table_of, tiny_study
+from sweeping import Inline, swept, tiny_study
 
 from scalegrow.cli import sweep as command
 from scalegrow.cli.sweep import Machine
@@ -33,7 +33,7 @@ from scalegrow.train.estimate import cost, measured_rate, time_left
 from scalegrow.train.member import Job, execute, finished, seconds
 from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
-from scalegrow.train.sweep import claimed, jobs_of, require_texts, share_done
+from scalegrow.train.sweep import claimed, jobs_of, require_texts, share_done, table
 from scalegrow.train.workers import Kind, LocalWorkers, least_crowded, visible_gpus
 
 LONG = tiny_study("8k tokens", "16k tokens", checkpoint_seconds=0.02)
@@ -53,7 +53,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     """The table of the long study, undisturbed."""
     folder = tmp_path_factory.mktemp("whole")
     assert not swept(LONG, folder).failed
-    return table_of(LONG, folder)
+    return table(folder)
+
+
+@pytest.fixture
+def copied(short: Path, tmp_path: Path) -> Path:
+    """A copy of the short study's folder, to be changed."""
+    return Path(shutil.copytree(short, tmp_path / "out"))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +124,7 @@ def test_workers_killed_at_random_change_nothing(whole: pl.DataFrame, tmp_path: 
     assert len(killer.killed) == 3, "the kills came too late to prove anything"
     assert done.deaths == len(killer.killed)
     assert not done.failed
-    assert table_of(LONG, tmp_path).equals(whole)
+    assert table(tmp_path).equals(whole)
 
 
 def test_another_seed_would_give_another_table(short: Path, tmp_path: Path) -> None:
@@ -126,7 +132,7 @@ def test_another_seed_would_give_another_table(short: Path, tmp_path: Path) -> N
     other = tiny_study(more="seeds = [1]\n")
     swept(other, tmp_path)
     columns = ["n_params", "tokens", "annealed", "arm"]
-    one, two = (table.sort(columns) for table in (table_of(tiny_study(), short), table_of(other, tmp_path)))
+    one, two = (table.sort(columns) for table in (table(short), table(tmp_path)))
     assert one.select(columns).equals(two.select(columns))
     assert not (one["loss"] == two["loss"]).any()
 
@@ -279,31 +285,27 @@ def test_a_half_written_run_is_not_in_the_table(short: Path, tmp_path: Path) -> 
     (half.folder / "finished.json").unlink()
     note = read_note(going_on.folder)
     write_note(going_on.folder, note | {"ends": {"trunk": note["ends"]["trunk"]}})
-    rows = table_of(tiny_study(), folder)
+    rows = table(folder)
     assert {*rows["folder"]} == {job.folder.name for job in jobs.values()} - {half.folder.name}
     assert {*rows.filter(folder=going_on.folder.name)["stage"]} == {"trunk"}
     for job in jobs.values():
         (job.folder / "finished.json").unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"no run below .* is finished"):
-        table_of(tiny_study(), folder)
+        table(folder)
 
 
-def test_a_finished_run_that_lost_its_log_is_named(short: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    shutil.copytree(short, folder)
-    lost = next(iter(jobs_of(parse_study(tiny_study()), folder).values())).folder
+def test_a_finished_run_that_lost_its_log_is_named(copied: Path) -> None:
+    lost = next(iter(jobs_of(parse_study(tiny_study()), copied).values())).folder
     (lost / "2048_tokens" / "log.jsonl").unlink()
     with pytest.raises(InputError, match=rf"{lost.name} was finished and its log has no loss at the end of 2048"):
-        table_of(tiny_study(), folder)
+        table(copied)
 
 
-def test_a_note_of_another_study_that_is_damaged_is_named(short: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    shutil.copytree(short, folder)
-    lost = next(iter(jobs_of(parse_study(tiny_study()), folder).values())).folder
+def test_a_note_of_another_study_that_is_damaged_is_named(copied: Path) -> None:
+    lost = next(iter(jobs_of(parse_study(tiny_study()), copied).values())).folder
     (lost / "finished.json").write_text("{")
     with pytest.raises(InputError, match=rf"{lost.name}/finished.json cannot be read"):
-        table_of(tiny_study(), folder)
+        table(copied)
 
 
 def test_a_log_whose_last_step_is_none_tells_no_share(tmp_path: Path) -> None:
@@ -318,7 +320,7 @@ def test_a_run_s_folder_may_be_a_link(short: Path, tmp_path: Path) -> None:
     moved = next(iter(jobs_of(parse_study(tiny_study()), folder).values())).folder
     shutil.move(moved, tmp_path / "elsewhere")
     moved.symlink_to(tmp_path / "elsewhere")
-    assert table_of(tiny_study(), folder).equals(table_of(tiny_study(), short))
+    assert table(folder).equals(table(short))
 
 
 def test_what_is_gone_or_damaged_is_named_with_the_way_on(short: Path, tmp_path: Path) -> None:
@@ -358,14 +360,14 @@ def test_another_study_in_the_folder_keeps_what_is_there(short: Path, tmp_path: 
     shutil.copytree(short, folder)
     other = tiny_study().split("[[runs]]")[0] + "[[runs]]\nsizes = ['16k']\n"
     assert not swept(other, folder).failed
-    assert {*table_of(other, folder)["folder"]} > {*table_of(tiny_study(), short)["folder"]}
+    assert {*table(folder)["folder"]} > {*table(short)["folder"]}
 
 
 def test_runs_of_a_folder_tell_their_arm_to_whoever_collects_them(short: Path) -> None:
     """What a study asked is in the run's note: `collect` and `fit FOLDER` know it too."""
     rows = collect(short / "runs").filter("annealed")
     asked = {(row["arm"], row["factor"], row["base_budget"]) for row in rows.iter_rows(named=True)}
-    told = table_of(tiny_study(), short).filter("annealed")
+    told = table(short).filter("annealed")
     assert asked == {*told.select("arm", "factor", "base_budget").iter_rows()}
     assert {arm for arm, *_ in asked} > {"scratch"}
     assert all((base is None) == (arm == "scratch") for arm, _, base in asked)
@@ -412,9 +414,7 @@ def test_a_study_that_grows_uses_what_is_there(short: Path, tmp_path: Path) -> N
     assert {path: path.read_bytes() for path in before} == before
     swept(longer, tmp_path / "fresh")
     keys = ["folder", "tokens"]
-    found, wanted = (
-        table_of(longer, place).filter("annealed").sort(keys) for place in (folder, tmp_path / "fresh")
-    )
+    found, wanted = (table(place).filter("annealed").sort(keys) for place in (folder, tmp_path / "fresh"))
     assert found.equals(wanted)
 
 
@@ -425,7 +425,7 @@ def test_a_study_that_drops_a_budget_keeps_the_trunk(short: Path, tmp_path: Path
     other = tiny_study("4096 tokens")
     done = swept(other, folder)
     assert not done.failed
-    assert {*table_of(other, folder).filter(pl.col("n_params") > 12e3, "annealed")["tokens"]} == {2048, 4096}
+    assert {*table(folder).filter(pl.col("n_params") > 12e3, "annealed")["tokens"]} == {2048, 4096}
 
 
 def test_a_budget_that_the_trunk_has_passed_is_refused(short: Path, tmp_path: Path) -> None:

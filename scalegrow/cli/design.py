@@ -1,6 +1,6 @@
 """`scalegrow design`: the runs to add next, as a study that `scalegrow sweep` trains."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from scalegrow.plan.candidates import Grid, Growable, candidates
 from scalegrow.plan.decide import require_decidable
 from scalegrow.plan.design import Design, Expected, design
 from scalegrow.runs.branches import trained_flops
-from scalegrow.runs.recipe import HUB, Recipe, is_text
+from scalegrow.runs.recipe import Recipe, is_local_text
 from scalegrow.runs.study import Member, read_study
-from scalegrow.runs.study_text import study_text
+from scalegrow.runs.study_text import chosen, study_text
 from scalegrow.units import format_count, format_flops, parse_count, parse_flops
 
 MOST_SEEDS = 100
@@ -86,16 +86,15 @@ def shared(study: Path | None) -> tuple[Recipe, int]:
     if study is None:
         return Recipe("", data="stories"), 0
     found = read_study(study)
-    source = found.baseline.data
-    if source and is_text(source) and not source.startswith(HUB) and not Path(source).exists():
+    source = found.baseline.source
+    if is_local_text(source) and not Path(source).exists():
         raise InputError(f"{source}, the data of {study}, is not there: give the path from here.")
     return found.baseline, 1 + max(seed for block in found.runs for seed in block.seeds)
 
 
 def other_data(fit: Fit, baseline: Recipe) -> str:
     """A note where these runs learn something else than the fitted ones; '' where none is known."""
-    usual = "stories" if baseline.kind == "decoder" else "regression"
-    known, source = fit.provenance.get("data", ""), baseline.data or usual
+    known, source = fit.provenance.get("data", ""), baseline.source
     if not known or Path(source).name in known:
         return ""
     return f"note: the fitted runs learned {known}, these {source}: one law may not hold for both."
@@ -142,9 +141,7 @@ def show(name: str, made: Design, out: Path | None) -> None:
 
 def recipe_text(baseline: Recipe) -> str:
     """What all runs share: the data, and what is not as by default."""
-    dials = [each for each in fields(baseline) if each.name not in ("size", "data", "budgets", "settings")]
-    other = {each.name: getattr(baseline, each.name) for each in dials}
-    other = {each.name: other[each.name] for each in dials if other[each.name] != each.default}
+    other = dict(chosen(baseline, ("size", "data", "budgets", "settings")))
     words = [f"{name} {value}" for name, value in {**other, **baseline.settings}.items()]
     return f"data {baseline.data or 'as by default'}; {', '.join(words) or 'all else as by default'}"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalegrow.cli.render import console, print_json, table
 from scalegrow.cli.sweep_progress import clock, notes_of, speed_of
-from scalegrow.runs.collect import VARIED
+from scalegrow.runs.collect import VARIED, differing
 from scalegrow.runs.fields import flatten
 from scalegrow.runs.study import Member
 from scalegrow.units import format_count
@@ -93,11 +93,9 @@ def _arm(member: Member) -> tuple[str, str, float]:
 
 def _varied(members: Iterable[Member]) -> str:
     """The settings in which runs differ beside size, arm and budgets, each with its values."""
-    configs = [flatten(member.config.to_dict()) for member in members]
     hidden = {*VARIED} - {"seed", "data.source", "data.tokenizer"}
-    names = [name for name in configs[0] if name not in hidden]
-    values = {name: list(dict.fromkeys(str(config.get(name)) for config in configs)) for name in names}
-    return "; ".join(f"{name} {', '.join(each[:MOST_VALUES])}" for name, each in values.items() if len(each) > 1)
+    values = differing([flatten(member.config.to_dict()) for member in members])
+    return "; ".join(f"{name} {', '.join(values[name][:MOST_VALUES])}" for name in values if name not in hidden)
 
 
 def _lengths(members: Iterable[Member]) -> str:

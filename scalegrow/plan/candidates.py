@@ -93,14 +93,19 @@ def ladder(low: float, high: float, through: float) -> tuple[float, ...]:
     first, last = (math.log(end / through, RUNG) for end in (low, high))
     rungs = [through * RUNG**i for i in range(math.ceil(first), math.floor(last) + 1)]
     inner = [x for x in rungs if x == through or low * RUNG**0.5 <= x <= high / RUNG**0.5]
-    ends = [end for end in {low, high} if all(max(end / x, x / end) > SAME for x in inner)]
+    ends = [end for end in {low, high} if not any(_same(end, x) for x in inner)]
     return tuple(sorted([*inner, *ends]))
 
 
 def _snapped(end: float, through: float) -> float:
     """The rung that an end stands for, where it is one but for the rounding of steps and shapes."""
     rung = through * RUNG ** round(math.log(end / through, RUNG))
-    return rung if max(end / rung, rung / end) <= SAME else end
+    return rung if _same(end, rung) else end
+
+
+def _same(one: float, other: float) -> bool:
+    """Whether two values are one."""
+    return max(one / other, other / one) <= SAME
 
 
 @dataclass(frozen=True)

@@ -142,11 +142,8 @@ def _heldout_lines(path: Path) -> list[bytes]:
 def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> list[dict[str, object]]:
     """A row of constants a log: its place, its header's row, and the settings that tell it from the others."""
     settings = [flatten(header.get("config") or {}) for header in headers]
-    names = {name for config in settings for name in config}
-    differing = [
-        name for name in sorted(names - {*VARIED}) if len({str(config.get(name)) for config in settings}) > 1
-    ]
-    notes = {path.parent.parent: read_note(path.parent.parent) for path in paths}
+    other = sorted(differing(settings).keys() - {*VARIED})
+    notes = {place: read_note(place) for place in {path.parent.parent for path in paths}}
     noted = [name for name in COLUMNS if any(name in note for note in notes.values())]
     return [
         {
@@ -155,11 +152,18 @@ def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> li
             "stage": header.get("stage"),
             "source": "run logs",
             **{column: config.get(name) for column, name in ALWAYS.items()},
-            **{name: None if config.get(name) is None else str(config[name]) for name in differing},
+            **{name: None if config.get(name) is None else str(config[name]) for name in other},
             **_row(header, path),
         }
         for header, config, path in zip(headers, settings, paths, strict=True)
     ]
+
+
+def differing(settings: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The values, as text, of every setting in which these differ, both in order of appearance."""
+    names = dict.fromkeys(name for each in settings for name in each)
+    values = {name: list(dict.fromkeys(str(each.get(name)) for each in settings)) for name in names}
+    return {name: found for name, found in values.items() if len(found) > 1}
 
 
 def _row(header: dict[str, Any], path: Path) -> dict[str, object]:

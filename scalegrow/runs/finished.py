@@ -23,8 +23,6 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
     "arm": str,
     "factor": (int, float),
-}
-OPTIONAL: dict[str, type | tuple[type, ...]] = {
     "base_budget": (int, float, type(None)),
     "zero_step_kl": (int, float, type(None)),
 }
@@ -47,7 +45,7 @@ def read_note(folder: Path) -> dict[str, Any]:
 
 def _is_note(told: dict[str, Any]) -> bool:
     """Whether its fields are of the kinds that are read from it."""
-    if not all(isinstance(told.get(name), kind) for name, kind in (KINDS | OPTIONAL).items()):
+    if not all(isinstance(told.get(name), kind) for name, kind in KINDS.items()):
         return False
     return all(map(_is_budget, told["budgets"])) and all(type(end) is int for end in told["ends"].values())
 

@@ -42,6 +42,12 @@ class Recipe:
     head_dim: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def source(self) -> str:
+        """What it learns."""
+        usual = "stories" if self.kind == "decoder" else "regression"
+        return str(self.settings.get("data.source") or self.data or usual)
+
     def config(self) -> RunConfig:
         """The run. Raises InputError on what does not fit."""
         if self.kind not in ("decoder", "network"):
@@ -53,7 +59,7 @@ class Recipe:
                 raise InputError(f"{name} = {value} makes no model: give 1 or more, or leave it out.")
         n_params = parse_count(self.size)
         decoder = self.kind == "decoder"
-        source = self.settings.get("data.source") or self.data or ("stories" if decoder else "regression")
+        source = self.source
         if not decoder and source != "regression":
             raise InputError(f"a dense network learns 'regression', not {source!r}: leave the data out.")
         if decoder and source == "regression":
@@ -85,6 +91,11 @@ class Recipe:
         usual = next(length for start, length in reversed(CONTEXTS) if n_params >= start)
         context = usual if self.context is None else self.context
         return Decoder(replace(decoder_shape(n_params, vocab, self.n_layers, self.head_dim), context=context))
+
+
+def is_local_text(source: str) -> bool:
+    """Whether the data are a text that must be on this machine."""
+    return is_text(source) and not source.startswith(HUB)
 
 
 def is_text(source: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scalegrow.errors import InputError
-from scalegrow.growth import NEAR, base_shape, operator
+from scalegrow.growth import base_shape, near, operator
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.fields import build, flatten
 from scalegrow.runs.recipe import Recipe
@@ -177,9 +177,8 @@ class Block:
 
 def _require_near(made: int, recipe: Recipe) -> None:
     """Raise InputError where depth, head size or vocabulary leave no shape of about the size asked for."""
-    asked = parse_count(recipe.size)
     own_shape = any(name.startswith("model.shape.") for name in recipe.settings)
-    if not own_shape and not 1 / NEAR < made / asked < NEAR:
+    if not own_shape and not near(made, parse_count(recipe.size)):
         raise InputError(
             f"the nearest shape to {recipe.size} has {format_count(made)} parameters here: give a size it can "
             "meet, or other n_layers, head_dim or tokenizer."

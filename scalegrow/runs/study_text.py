@@ -20,12 +20,17 @@ def study_text(study: Study) -> str:
 
 def _assignments(of: Recipe | Block, tables: tuple[str, ...], without: tuple[str, ...] = ()) -> Iterator[str]:
     """name = value of every field that is not as by default; tables' entries by dotted names."""
+    yield from (f"{name} = {_value(value)}" for name, value in chosen(of, (*tables, *without)))
+    for table in tables:
+        yield from (f"{table}.{_key(name)} = {_value(item)}" for name, item in getattr(of, table).items())
+
+
+def chosen(of: Recipe | Block, without: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Every other field that is not as by default, with its value."""
     for each in fields(of):
         value = getattr(of, each.name)
-        if each.name in tables:
-            yield from (f"{each.name}.{_key(name)} = {_value(item)}" for name, item in value.items())
-        elif each.name not in without and (each.default is MISSING or value != each.default):
-            yield f"{each.name} = {_value(value)}"
+        if each.name not in without and (each.default is MISSING or value != each.default):
+            yield each.name, value
 
 
 def _key(dotted: str) -> str:

@@ -16,7 +16,7 @@ from scalegrow.runs.collect import collect
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.finished import FINISHED, read_note
 from scalegrow.runs.log import last_step
-from scalegrow.runs.recipe import HUB, is_text
+from scalegrow.runs.recipe import is_local_text
 from scalegrow.runs.study import Member, Study
 from scalegrow.train.candidates import Candidate
 from scalegrow.train.documents import open_corpus
@@ -181,7 +181,7 @@ def require_texts(jobs: Iterable[Job]) -> None:
     spelled: dict[Path, str] = {}
     for config, _ in _one_of_each_data(jobs):
         source = config.data.source
-        if is_text(source) and not source.startswith(HUB):
+        if is_local_text(source):
             open_corpus(source, config.data.column, config.data.revision)
             first = spelled.setdefault(Path(source).resolve(), source)
             if first != source:
