@@ -12,11 +12,13 @@ from typing import Any
 import polars as pl
 
 from scalegrow.errors import InputError
+from scalegrow.runs.config import decides
 from scalegrow.runs.fields import flatten
-from scalegrow.runs.finished import COLUMNS, read_note
+from scalegrow.runs.finished import COLUMNS, SIGNALS, read_note
 from scalegrow.runs.log import read_header
 from scalegrow.runs.table import checked
 
+STRUCTURE = ("clusters", "rank", "sink")  # of the weights, where evaluation.structure asks for it
 RECORD = {
     "step": pl.Int64(),
     "tokens": pl.Float64(),
@@ -27,15 +29,16 @@ RECORD = {
     "excess": pl.Float64(),
     "excess_se": pl.Float64(),
     "bits_per_byte": pl.Float64(),
+    **dict.fromkeys(STRUCTURE, pl.Float64()),
     "annealed": pl.Boolean(),
 }
 TAG = pl.Struct({"loss": pl.Float64(), "se": pl.Float64(), "share": pl.Float64(), "excess": pl.Float64()})
 # Settings that do not make runs of another recipe: what a ladder varies, and what changes no number.
 VARIED = (
-    *("seed", "data.seed", "budgets", "batch", "log_every", "checkpoint_seconds", "compiled"),
+    *("seed", "data.seed", "batch", "compiled"),
     *("data.source", "data.tokenizer", "data.column", "data.revision"),  # these are in `data`
     *(f"model.shape.{size}" for size in ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff")),
-    *("model.shape.width", "model.shape.vocab_size", "evaluation.sequences", "evaluation.times"),
+    *("model.shape.width", "model.shape.vocab_size"),
     *(f"start.{fact}" for fact in ("checkpoint", "sha256", "moments_sha256", "first_item", "optimiser_step")),
     *(f"start.{fact}" for fact in ("operator", "base", "base_params", "base_tokens", "growth_factor")),
     *("start.growth_factor_non_embedding", "start.growth_factor_width"),
@@ -61,6 +64,7 @@ def collect(folder: Path, runs: Collection[str] | None = None) -> pl.DataFrame:
         by_tags.setdefault(_tags(header, paths[number]), []).append(number)
     losses = [_losses([(number, paths[number]) for number in numbers], tags) for tags, numbers in by_tags.items()]
     found = pl.concat(losses, how="diagonal")
+    found = found.drop(name for name in STRUCTURE if found[name].null_count() == found.height)
     if found.is_empty():
         raise InputError(f"the logs below {folder} hold no held-out loss yet: wait for the first evaluation.")
     try:
@@ -142,12 +146,15 @@ def _heldout_lines(path: Path) -> list[bytes]:
 def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> list[dict[str, object]]:
     """A row of constants a log: its place, its header's row, and the settings that tell it from the others."""
     settings = [flatten(header.get("config") or {}) for header in headers]
-    other = sorted(differing(settings).keys() - {*VARIED})
+    other = sorted(name for name in differing(settings) if name not in VARIED and decides(name))
     notes = {place: read_note(place) for place in {path.parent.parent for path in paths}}
     noted = [name for name in COLUMNS if any(name in note for note in notes.values())]
+    watched = {place: note.get(SIGNALS, {}) for place, note in notes.items()}
+    signals = sorted({name for each in watched.values() for name in each})
     return [
         {
             **{name: notes[path.parent.parent].get(name) for name in noted},
+            **{name: watched[path.parent.parent].get(name) for name in signals},
             "folder": str(path.parent.relative_to(folder).parent),
             "stage": header.get("stage"),
             "source": "run logs",

@@ -18,7 +18,7 @@ from scalegrow.shape import MLPShape, ModelShape
 
 ScheduleKind = Literal["wsd", "cosine", "constant"]
 LARGEST_MULTIPLIER = 1e6
-WATCHING = ("budgets", "evaluation", "checkpoint_seconds", "log_every")
+WATCHING = ("budgets", "evaluation", "checkpoint_seconds", "log_every")  # these decide no weights
 
 
 @dataclass(frozen=True)
@@ -173,14 +173,22 @@ class Data:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The fixed held-out set: how many sequences, and how many evaluations of a trunk (evenly spaced)."""
+    """The fixed held-out set: how many sequences, and how many evaluations of a trunk (evenly spaced).
+
+    lags are steps at which the whole set is read too and a checkpoint stays. structure adds to every evaluation
+    clusters and effective rank of the neurons, and the share of attention that goes to the first token.
+    """
 
     sequences: int = 512
     times: int = 20
+    lags: tuple[int, ...] = ()
+    structure: bool = False
 
     def __post_init__(self) -> None:
         _require(2 <= self.sequences <= 10**7, "evaluation.sequences", self.sequences, "2 to 10 million")
         _require(1 <= self.times <= 10**5, "evaluation.times", self.times, "1 to 100,000")
+        ascending = sorted({*self.lags}) == [*self.lags] and all(1 <= lag <= 10**9 for lag in self.lags)
+        _require(ascending, "evaluation.lags", self.lags, "ascending steps, such as [16, 128]")
 
 
 @dataclass(frozen=True)
@@ -313,13 +321,18 @@ class RunConfig:
 
         Budgets are not among it: they say where branches leave the trunk; nor is what only watches.
         """
-        deciding = {key: value for key, value in self.to_dict().items() if key not in WATCHING}
+        deciding = {key: value for key, value in self.to_dict().items() if decides(key)}
         if deciding["start"]:
             del deciding["start"]["checkpoint"]
         else:
             del deciding["start"]
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def decides(setting: str) -> bool:
+    """Whether a setting, by its dotted name, decides any weight: it does unless it only watches."""
+    return setting.partition(".")[0] not in WATCHING
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:

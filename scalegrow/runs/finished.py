@@ -16,6 +16,7 @@ FINISHED = "finished.json"
 # Of a note, to the run table: how the study wrote the candidate, the factor g that it asked for, the base's budget
 # in tokens per parameter of the base, and what was measured when the run was grown.
 COLUMNS = ("arm", "factor", "base_budget", "zero_step_kl")
+SIGNALS = "signals"  # of a note: kl_K and escape_K at each lag K, to the run table as columns of their own
 KINDS: dict[str, type | tuple[type, ...]] = {
     "key": str,
     "budgets": list,
@@ -46,6 +47,9 @@ def read_note(folder: Path) -> dict[str, Any]:
 def _is_note(told: dict[str, Any]) -> bool:
     """Whether its fields are of the kinds that are read from it."""
     if not all(isinstance(told.get(name), kind) for name, kind in KINDS.items()):
+        return False
+    signals = told.get(SIGNALS, {})
+    if not isinstance(signals, dict) or not all(isinstance(value, (int, float)) for value in signals.values()):
         return False
     return all(map(_is_budget, told["budgets"])) and all(type(end) is int for end in told["ends"].values())
 

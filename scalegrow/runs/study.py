@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from scalegrow.errors import InputError
 from scalegrow.growth import base_shape, near, operator
-from scalegrow.runs.config import RunConfig
+from scalegrow.runs.config import RunConfig, decides
 from scalegrow.runs.fields import build, flatten
 from scalegrow.runs.recipe import Recipe
 from scalegrow.runs.table import SCRATCH
@@ -25,7 +25,6 @@ from scalegrow.units import format_count, parse_count
 
 MOST_RUNS, MOST_GROWTH = 100_000, 1e6
 LONGEST_ARM = 80  # characters in a folder's name
-WATCHING = ("evaluation.times", "evaluation.sequences", "log_every", "checkpoint_seconds")  # decide no run
 TABLES = ("settings", "vary", "base_settings")
 DIALS = {  # settings that a study says in another place, which would overwrite them
     "seed": "seeds = [0, 1]",
@@ -264,7 +263,7 @@ def _block(data: Any, where: str) -> Block:
     for name, values in block.vary.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"{where}: vary.{name} = {values!r} is no list of values.")
-        if name in WATCHING:
+        if not decides(name):
             raise InputError(f"{where}: vary.{name} makes no other run: write settings.{name}.")
     if block.gammas and "init.gamma" in block.vary:
         raise InputError(f"{where}: gammas and vary.init.gamma are the same: leave one out.")

@@ -22,6 +22,7 @@ from scalegrow.train.interrupt import InterruptedRun, Interruption
 from scalegrow.train.optim import clip, make_adamw, relative_rate, set_rate
 from scalegrow.train.stages import Stage
 from scalegrow.train.state import TrainState, checkpoints, discard, load, load_start, save, step_name, sweep
+from scalegrow.train.structure import structure
 from scalegrow.train.task import Task
 
 EVALUATION_BATCH = 64
@@ -240,6 +241,7 @@ def _heldout_record(run: Run, stage: Stage, state: TrainState) -> dict[str, Any]
         **scores,
         **({} if epochs is None else {"epochs": epochs}),
         "parameter_norm": _norm(state),
+        **(structure(run.task, state.model) if run.config.evaluation.structure else {}),
     }
 
 

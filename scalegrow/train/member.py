@@ -11,7 +11,7 @@ from scalegrow.budget import Budget
 from scalegrow.errors import InputError
 from scalegrow.runs.branches import trained_flops
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.finished import read_note, write_note
+from scalegrow.runs.finished import SIGNALS, read_note, write_note
 from scalegrow.runs.log import read_records
 from scalegrow.runs.study import Member, Origin
 from scalegrow.train.candidates import Candidate
@@ -19,6 +19,7 @@ from scalegrow.train.checkpoint_growth import grow_checkpoint
 from scalegrow.train.distributed import start_ranks
 from scalegrow.train.operators import Plan, plan
 from scalegrow.train.run import BusyError, kept_config, train
+from scalegrow.train.signals import signals
 from scalegrow.train.stages import Stage, stages
 from scalegrow.train.start import start_of
 from scalegrow.train.state import read_facts, step_name
@@ -58,8 +59,16 @@ def execute(job: Job, threads: int = 1, device: str | None = "cpu") -> None:
         "flops": trained_flops(config),
         "seconds": round(seconds(config, job.folder), 3),
         **{name: lineage[name] for name in TOLD if name in lineage},
+        SIGNALS: _watched(job, config),
     }
     write_note(job.folder, done)
+
+
+def _watched(job: Job, config: RunConfig) -> dict[str, float]:
+    """The early signals of a grown run that was told its lags."""
+    if not job.member.origin or not config.evaluation.lags:
+        return {}
+    return signals(config, job.folder, base_checkpoint(job), growth_plan(job.member), job.cache)
 
 
 def base_budget(origin: Origin) -> float:
@@ -86,21 +95,27 @@ def started_member(job: Job) -> tuple[RunConfig, dict[str, Any]]:
     origin, config = job.member.origin, with_budgets_there(job.member.config, job.folder)
     if origin is None:
         return config, {}
-    assert job.base is not None
-    assert job.base_folder is not None
     grown = job.folder / GROWN / step_name(0)
     if not grown.exists():
         candidate = Candidate.parse(origin.candidate, origin.seed)
-        base = with_budgets_there(job.base, job.base_folder)
-        checkpoint = job.base_folder / checkpoint_name(base, origin)
-        if not checkpoint.exists():
-            raise InputError(f"{checkpoint} is gone: remove {job.base_folder} to train the base again.")
-        grow_checkpoint(checkpoint, grown.parent, growth_plan(job.member), candidate.policies, job.cache)
+        grow_checkpoint(base_checkpoint(job), grown.parent, growth_plan(job.member), candidate.policies, job.cache)
     try:
         facts = read_facts(grown)
     except InputError as error:
         raise InputError(f"{error} Remove {job.folder} to grow and train the run again.") from None
     return replace(config, start=start_of(facts, str(grown))), facts["lineage"]
+
+
+def base_checkpoint(job: Job) -> Path:
+    """What a grown member's base left for it to grow from. Raises InputError where that is gone."""
+    assert job.member.origin is not None
+    assert job.base is not None
+    assert job.base_folder is not None
+    base = with_budgets_there(job.base, job.base_folder)
+    checkpoint = job.base_folder / checkpoint_name(base, job.member.origin)
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint} is gone: remove {job.base_folder} to train the base again.")
+    return checkpoint
 
 
 def with_budgets_there(config: RunConfig, folder: Path) -> RunConfig:

@@ -102,8 +102,8 @@ class Attention(nn.Module):
         self.q_norm = Gain(shape.head_dim) if shape.qk_norm else None
         self.k_norm = Gain(shape.head_dim) if shape.qk_norm else None
 
-    def forward(self, x_BTD: Tensor, turns: Tensor | None) -> Tensor:
-        """Attention's write [B, T, D]."""
+    def projected(self, x_BTD: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries [B, H, T, K], keys and values [B, G, T, K], and the gate's values before the sigmoid."""
         shape = self.shape
         H, G, K = shape.n_heads, shape.n_kv_heads, shape.head_dim
         maps = [self.q_proj, self.k_proj, self.v_proj] + ([self.gate_proj] if self.gate_proj else [])
@@ -116,7 +116,12 @@ class Attention(nn.Module):
         if turns is not None:
             q_k = turn(q_k, turns)
         q_BHTK, k_BGTK = torch.split(q_k.transpose(1, 2), [H, G], dim=1)
-        v_BGTK = v.reshape(*v.shape[:2], G, K).transpose(1, 2)
+        return q_BHTK, k_BGTK, v.reshape(*v.shape[:2], G, K).transpose(1, 2), gate
+
+    def forward(self, x_BTD: Tensor, turns: Tensor | None) -> Tensor:
+        """Attention's write [B, T, D]."""
+        shape = self.shape
+        q_BHTK, k_BGTK, v_BGTK, gate = self.projected(x_BTD, turns)
         y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGTK,
@@ -124,7 +129,7 @@ class Attention(nn.Module):
             is_causal=True,
             scale=self.scale,
             dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=G < H,
+            enable_gqa=shape.n_kv_heads < shape.n_heads,
         )
         y_BTHK = y_BHTK.transpose(1, 2)
         if shape.gate == "headwise":

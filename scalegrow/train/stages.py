@@ -81,9 +81,9 @@ def require_extension(old: RunConfig, new: RunConfig, folder: Path) -> None:
 
 def _from_first_weights(config: RunConfig, name: str, end: int, horizon: int | None, keep: Iterable[int]) -> Stage:
     """A stage from step 0, evaluated evenly on its way and wherever a checkpoint stays."""
-    times = config.evaluation.times
+    times, lags = config.evaluation.times, config.evaluation.lags
     evenly = {round(end * part / times) for part in range(1, times + 1)}
-    kept = frozenset({end, *keep})
+    kept = frozenset({end, *keep, *(lag for lag in lags if lag <= end)})
     return Stage(name, 0, end, horizon, None, kept, frozenset((evenly | kept) - {0}))
 
 
