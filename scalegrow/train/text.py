@@ -238,8 +238,9 @@ class PackedText:
     vocab_size: int
     bytes_per_token: float | None
     n_train_sequences: int | None
-    n_heldout_sequences: int | None
+    n_heldout_sequences: int
     tag_names: tuple[str, ...] = ()
+    tags: NDArray[np.uint8] | None = None  # of held-out targets, [n, T]: see token_groups.py
 
     @classmethod
     def open(cls, folder: Path, context: int, seed: int = 0) -> "PackedText":
@@ -285,11 +286,13 @@ class PackedText:
 
     def heldout_batch(self, first: int, count: int) -> Batch:
         """Held-out windows first .. first + count - 1. Raises InputError past the end."""
-        if first < 0 or count < 0 or first + count > len(self.heldout):
+        if first < 0 or count < 0 or first + count > self.n_heldout_sequences:
             raise InputError(
-                f"no held-out sequences {first} to {first + count - 1}: there are {len(self.heldout)}, from 0."
+                f"no held-out sequences {first} to {first + count - 1}: "
+                f"there are {self.n_heldout_sequences}, from 0."
             )
-        return Batch(self.heldout[first : first + count].astype(np.int64))
+        rows = slice(first, first + count)
+        return Batch(self.heldout[rows].astype(np.int64), tags=None if self.tags is None else self.tags[rows])
 
     def epochs(self, n_sequences: float) -> float:
         """How often n_sequences go through the training text: n_sequences / n."""
@@ -303,14 +306,19 @@ class PackedText:
 
 def _windows(folder: Path, name: str, meta: dict[str, Any], context: int) -> NDArray[Any]:
     """Rows of T + 1 tokens, T apart, without copying."""
-    path, count = folder / f"{name}.bin", meta[name]["tokens"]
+    count = meta[name]["tokens"]
     if count <= context:
         raise InputError(
             f"{name}.bin of {folder} has {count} tokens and a window of context {context} takes {context + 1}: "
             "shorten the context or pack more text."
         )
-    tokens = np.asarray(np.memmap(path, dtype=np.dtype(meta["dtype"]).newbyteorder("<"), mode="r"))
-    return np.lib.stride_tricks.sliding_window_view(tokens, context + 1)[::context]
+    return np.lib.stride_tricks.sliding_window_view(split_tokens(folder, name, meta), context + 1)[::context]
+
+
+def split_tokens(folder: Path, name: str, meta: dict[str, Any]) -> NDArray[Any]:
+    """All tokens of a split, train or validation, in the order of the text: a view of the file."""
+    dtype = np.dtype(meta["dtype"]).newbyteorder("<")
+    return np.asarray(np.memmap(folder / f"{name}.bin", dtype=dtype, mode="r"))
 
 
 @lru_cache(maxsize=4)
