@@ -109,7 +109,10 @@ def test_keys_change_with_all_that_decides_a_run(change: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["evaluation.times = 3", "evaluation.sequences = 64", "checkpoint_seconds = 1.0", "log_every = 2"],
+    [
+        *("evaluation.times = 3", "evaluation.sequences = 64", "checkpoint_seconds = 1.0", "log_every = 2"),
+        "evaluation.token_groups = true",
+    ],
 )
 def test_keys_do_not_change_with_what_only_watches(change: str) -> None:
     watched = RUNS.replace("settings.batch = 4", f"settings.batch = 4\nsettings.{change}")

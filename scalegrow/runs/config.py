@@ -177,12 +177,14 @@ class Evaluation:
 
     lags are steps at which the whole set is read too and a checkpoint stays. structure adds to every evaluation
     clusters and effective rank of the neurons, and the share of attention that goes to the first token.
+    token_groups reports losses on text by kind of token too (train/token_groups.py).
     """
 
     sequences: int = 512
     times: int = 20
     lags: tuple[int, ...] = ()
     structure: bool = False
+    token_groups: bool = False
 
     def __post_init__(self) -> None:
         _require(2 <= self.sequences <= 10**7, "evaluation.sequences", self.sequences, "2 to 10 million")

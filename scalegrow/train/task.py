@@ -225,7 +225,12 @@ def token_source(config: RunConfig, cache: Path) -> TokenSource:
         revision=data.revision,
         validation_fraction=data.validation_fraction,
     )
-    return PackedText.open(folder, context, data.seed)
+    text = PackedText.open(folder, context, data.seed)
+    if not config.evaluation.token_groups:
+        return text
+    from scalegrow.train.token_groups import grouped
+
+    return grouped(text)
 
 
 def _summer(masks: Floats) -> Any:
