@@ -1,0 +1,189 @@
+"""Which warm start ends best: a model of every candidate's effect, and the probability that each is the best.
+
+Symbols: c candidate, L_c its final held-out loss, y_c = L_c - L_0 its effect against the reference candidate,
+nats per token; tpp tokens per parameter after growing; g growth factor; G bases, C candidates. Of each candidate
+
+    y_c = a_c + r_c stochastic + s_c ln(tpp / 10) + t_c ln(base tpp / 20) + u_c ln(g / 4) + error
+
+by least squares, a term left out where the candidate's runs do not vary it. Runs of one base are not independent:
+errors are cluster-robust, and the influence of whole bases gives the covariance of all candidates together.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from scalegrow.errors import InputError
+from scalegrow.laws.domain import Domain
+from scalegrow.laws.points import FloatArray
+from scalegrow.laws.store import rounded
+from scalegrow.plan.outcomes import STOCHASTIC
+
+TERMS = ("effect", "stochastic", "budget", "base", "factor")
+MIDDLE = {"budget": 10.0, "base": 20.0, "factor": 4.0}  # where a term is nought
+REFERENCE = "szp:shrink=0.4"  # that every law of arXiv 2605.13405 is about
+FEWEST_BASES = 3
+DRAWS = 20_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a warm start is to be used: regime, tokens per parameter of target and base, growth factor."""
+
+    stochastic: bool
+    tpp: float
+    base_tpp: float
+    g: float
+
+    @property
+    def features(self) -> FloatArray:
+        """The value of each of TERMS."""
+        told = {"budget": self.tpp, "base": self.base_tpp, "factor": self.g}
+        logs = [math.log(told[name] / MIDDLE[name]) for name in TERMS[2:]]
+        return np.array([1.0, float(self.stochastic), *logs])
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The fitted effects of C candidates, the reference's nought, over G bases.
+
+    coefficients (C, 5) in the order of TERMS; influence (G, C, 5), what each base moves them by, summing to
+    nought; errors (C, 5), cluster-robust by base, nan where a candidate's runs do not tell the term. domain: N,
+    tpp, g and base_tpp of the runs.
+    """
+
+    candidates: tuple[str, ...]
+    coefficients: FloatArray
+    influence: FloatArray
+    errors: FloatArray
+    domain: Domain
+    n_runs: int
+
+    @classmethod
+    def fit(cls, rows: pl.DataFrame, reference: str = REFERENCE) -> "Effects":
+        """From rows of `outcomes`. Raises InputError where the reference or bases are missing."""
+        rows = against(rows, reference)
+        groups = rows["group"].unique().sort().to_list()
+        if len(groups) < FEWEST_BASES:
+            raise InputError(f"{len(groups)} bases tell no interval: grow from {FEWEST_BASES} seeds or more.")
+        names = [reference, *sorted(set(rows["candidate"]) - {reference})]
+        fitted = [_fit_one(rows.filter(pl.col("candidate") == name), groups) for name in names[1:]]
+        nought = np.zeros(len(TERMS)), np.zeros((len(groups), len(TERMS))), np.zeros(len(TERMS))
+        coefficients, influence, errors = zip(nought, *fitted, strict=True)
+        columns = {"N": "n_params", "tpp": "tpp", "g": "growth_factor", "base_tpp": "base_tpp"}
+        edges = {name: rows[column].to_numpy() for name, column in columns.items()}
+        domain = Domain(tuple((name, float(values.min()), float(values.max())) for name, values in edges.items()))
+        return cls(
+            tuple(names),
+            np.stack(coefficients),
+            np.stack(influence, axis=1),
+            np.stack(errors),
+            domain,
+            rows["run"].n_unique(),
+        )
+
+    def by_base(self, setting: Setting) -> FloatArray:
+        """(G, C): what each base alone says of the effects, mean `expected`."""
+        return (self.coefficients + self.influence) @ setting.features
+
+    def expected(self, setting: Setting) -> FloatArray:
+        """(C,): E[y_c]."""
+        return self.coefficients @ setting.features
+
+    def draws(self, setting: Setting, n: int = DRAWS, seed: int = 0) -> FloatArray:
+        """(n, C) effects on a new base, from the predictive distribution of `predictive`."""
+        return predictive(self.by_base(setting), n, np.random.default_rng(seed))
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain values, for a file."""
+        return {
+            "candidates": list(self.candidates),
+            "terms": list(TERMS),
+            "coefficients": [rounded(row) for row in self.coefficients],
+            "influence": [[rounded(row) for row in base] for base in self.influence],
+            "errors": [[None if math.isnan(each) else each for each in rounded(row)] for row in self.errors],
+            "domain": {name: [low, high] for name, low, high in self.domain.ranges},
+            "runs": self.n_runs,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Effects":
+        """The effects that `to_data` wrote. Raises KeyError, TypeError or ValueError on damage."""
+        coefficients, influence = (np.array(data[name], dtype=float) for name in ("coefficients", "influence"))
+        errors = np.array([[math.nan if each is None else each for each in row] for row in data["errors"]])
+        names, shape = tuple(map(str, data["candidates"])), (len(data["candidates"]), len(TERMS))
+        whole = np.isfinite(coefficients).all() and np.isfinite(influence).all()
+        if not whole or not coefficients.shape == errors.shape == influence.shape[1:] == shape:
+            raise ValueError("coefficients do not match the candidates")
+        domain = Domain(tuple((name, float(low), float(high)) for name, (low, high) in data["domain"].items()))
+        return cls(names, coefficients, influence, errors, domain, int(data["runs"]))
+
+
+def against(rows: pl.DataFrame, reference: str) -> pl.DataFrame:
+    """With y: loss minus the reference's of the same base, setting and budget; others are left out."""
+    at = ("group", "regime", "n_params", "growth_factor", "base_tpp", "tpp")
+    theirs = rows.filter(pl.col("candidate") == reference).group_by(at).agg(reference=pl.col("loss").mean())
+    if theirs.is_empty():
+        raise InputError(f"no run of {reference}, the candidate that others are compared with: train some.")
+    return rows.join(theirs, on=at).with_columns(y=pl.col("loss") - pl.col("reference"))
+
+
+def design(rows: pl.DataFrame) -> FloatArray:
+    """(n, 5): the value of each of TERMS."""
+    settings = rows.select(pl.col("regime") == STOCHASTIC, "tpp", "base_tpp", "growth_factor").rows()
+    return np.array([Setting(*row).features for row in settings])
+
+
+def _fit_one(rows: pl.DataFrame, groups: Sequence[int]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Coefficients, influence by group and errors of one candidate."""
+    from statsmodels.api import OLS
+
+    x, mine = design(rows), rows["group"].to_numpy()
+    told = np.array([True, *(np.ptp(x[:, 1:], axis=0) > 1e-9)])
+    found = OLS(rows["y"].to_numpy(), x[:, told]).fit(cov_type="cluster", cov_kwds={"groups": mine})
+    scores = x[:, told] * found.resid[:, None] @ found.normalized_cov_params
+    coefficients, errors = np.zeros(len(TERMS)), np.full(len(TERMS), math.nan)
+    coefficients[told], errors[told] = found.params, found.bse
+    influence = np.zeros((len(groups), len(TERMS)))
+    influence[:, told] = [len(groups) * scores[mine == group].sum(0) for group in groups]
+    return coefficients, influence, errors
+
+
+def predictive(values: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """(n, C) effects on a new base, given what each of G bases said (G, C).
+
+    Normal with unknown mean and covariance over bases, under the conjugate prior (normal-inverse-Wishart;
+    Gelman et al., Bayesian Data Analysis, 3.6) of the fewest degrees of freedom that have a mean, and with the
+    mean that candidates vary alike and independently. Where G is below C the sample covariance is singular.
+    """
+    from scipy.stats import invwishart
+
+    G, C = values.shape
+    contrasts = _contrasts(C)  # (C - 1, C): orthonormal, blind to what all candidates share
+    z = values @ contrasts.T
+    mean, residuals = z.mean(0), z - z.mean(0)
+    alike = np.eye(C - 1) * max(float((residuals**2).sum()) / ((G - 1) * (C - 1)), 1e-18)
+    scale, freedom = alike + residuals.T @ residuals, C + 1 + G - 1
+    sigma = np.asarray(invwishart.rvs(freedom, scale, size=n, random_state=rng)).reshape(n, C - 1, C - 1)
+    noise = np.linalg.cholesky(sigma) @ rng.standard_normal((n, C - 1, 1))
+    return (mean + math.sqrt(1 + 1 / G) * noise[..., 0]) @ contrasts
+
+
+def _contrasts(C: int) -> FloatArray:
+    """(C - 1, C) orthonormal rows, each summing to nought (Helmert)."""
+    rows = np.array([[1.0] * i + [-float(i)] + [0.0] * (C - i - 1) for i in range(1, C)])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def best_shares(draws: FloatArray) -> FloatArray:
+    """(C,): how often each candidate's loss is the least."""
+    return np.bincount(draws.argmin(1), minlength=draws.shape[1]) / len(draws)
+
+
+def regrets(draws: FloatArray) -> FloatArray:
+    """(C,): by how much each candidate's loss lies above the least on average, nats per token."""
+    return np.asarray((draws - draws.min(1, keepdims=True)).mean(0))
