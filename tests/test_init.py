@@ -8,10 +8,10 @@ import torch
 from training import TINY, tiny_config, tiny_network, with_shape
 
 from scalegrow.errors import InputError
-from scalegrow.runs.config import Decoder, Init, Parametrisation, RunConfig
+from scalegrow.runs.config import Decoder, Init, Parametrisation, RunConfig, epsilon_gamma
 from scalegrow.shape import MLPShape
 from scalegrow.train.axes import decoder_parameters
-from scalegrow.train.init import critical_gamma, epsilon_diagnostic, first_values, standard_deviation
+from scalegrow.train.init import epsilon_diagnostic, first_values, standard_deviation
 from scalegrow.train.model import build_decoder
 
 WIDE = replace(TINY, d_model=128, n_heads=16, n_kv_heads=16, d_ff=320, tied=False)
@@ -85,9 +85,9 @@ def test_at_the_base_width_mup_is_the_standard_parametrisation() -> None:
 
 def test_gamma_eps_is_the_published_diagnostic() -> None:
     """-ln(eps) / (2 ln d): 0.83 at eps 1e-5 and 1.99 at 1e-12, d = 1024 (derived in arXiv 2606.17945's terms)."""
-    assert critical_gamma(1e-5, 1024) == pytest.approx(0.83, abs=0.005)
-    assert critical_gamma(1e-12, 1024) == pytest.approx(1.99, abs=0.005)
-    at_critical = 1024.0 ** -critical_gamma(1e-5, 1024)
+    assert epsilon_gamma(1e-5, 1024) == pytest.approx(0.83, abs=0.005)
+    assert epsilon_gamma(1e-12, 1024) == pytest.approx(1.99, abs=0.005)
+    at_critical = 1024.0 ** -epsilon_gamma(1e-5, 1024)
     assert at_critical**2 == pytest.approx(1e-5)
 
 

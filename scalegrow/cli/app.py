@@ -175,6 +175,31 @@ def allocate(
 
 
 @app.command()
+def gamma(
+    size: Annotated[str, typer.Option(help="Parameters of the model: 100k, 50M.")],
+    budget: RunBudget,
+    law: Annotated[str, typer.Option(help="stories, text, or a file that this command kept.")] = "text",
+    runs: Annotated[
+        str | None, typer.Option(help="Fit this run table (or folder of logs) of runs from scratch instead.")
+    ] = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option(help="Where to keep the law fitted to --runs (JSON).")] = None,
+    norm_eps: Annotated[float, typer.Option(help="Epsilon of RMSNorm.")] = 1e-5,
+    level: Level = 0.95,
+    json: Json = False,
+    strict: Strict = False,
+) -> None:
+    """The loss against gamma, of std = fan_in^-gamma, and the gamma to initialise with."""
+    from scalegrow.budget import Budget
+    from scalegrow.cli.gamma import Asked, run
+    from scalegrow.units import parse_count
+
+    N = parse_count(size)
+    asked = Asked(N, Budget.parse(budget).tokens(N) / N, norm_eps, level, runs or law)
+    run(asked, runs, where or [], out, as_json=json, strict=strict)
+
+
+@app.command()
 def design(
     flops: Annotated[str, typer.Option(help="Compute to spend on new runs: 1e16.")],
     base: BaseParams,

@@ -33,7 +33,7 @@ class Choice:
 
     def load(self) -> tuple[Form, Observations, str]:
         """The form, the observations, and on what losses were measured; warnings about provenance go to stderr."""
-        table = self._rows(self._chosen(load_table(self.table)))
+        table = self._rows(chosen_rows(load_table(self.table), self.where))
         for warning in refuse_mixing(table):
             note(f"warning: {warning}")
         if self.drop_highest < 0 or self.drop_highest >= table.height:
@@ -52,15 +52,6 @@ class Choice:
         data = ", ".join(sorted({str(name) for name in table["data"].drop_nulls()}))
         return form, Observations.from_table(table, form), data
 
-    def _chosen(self, table: pl.DataFrame) -> pl.DataFrame:
-        """The rows that every --where keeps."""
-        for text in self.where:
-            column, equals, values = text.partition("=")
-            if not (column and equals and values):
-                raise InputError(f"--where {text} is not understood: write COLUMN=VALUE or COLUMN=VALUE,VALUE.")
-            table = keep_where(table, column.strip(), [value.strip() for value in values.split(",")])
-        return table
-
     def _rows(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows that were asked for; of a folder of run logs the annealed ones, where there are any."""
         if self.rows is None and Path(self.table).is_dir() and table["annealed"].any():
@@ -77,6 +68,16 @@ class Choice:
     def fixed(self) -> Fixed:
         """--fix options as values or intervals."""
         return dict(parse_fix(text) for text in self.fix)
+
+
+def chosen_rows(table: pl.DataFrame, where: list[str]) -> pl.DataFrame:
+    """The rows that every --where keeps. Raises InputError on one that is not understood."""
+    for text in where:
+        column, equals, values = text.partition("=")
+        if not (column and equals and values):
+            raise InputError(f"--where {text} is not understood: write COLUMN=VALUE or COLUMN=VALUE,VALUE.")
+        table = keep_where(table, column.strip(), [value.strip() for value in values.split(",")])
+    return table
 
 
 def parse_fix(text: str) -> tuple[str, float | tuple[float, float]]:

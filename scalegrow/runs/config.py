@@ -106,6 +106,15 @@ class Init:
         return ("gamma" if name == "gamma" else "std"), value
 
 
+def epsilon_gamma(norm_eps: float, width: int) -> float:
+    """gamma_eps = -ln(eps) / (2 ln d): from here on embeddings of std d^-gamma drown in the norm's epsilon.
+
+    Their mean square d^(-2 gamma) falls below eps and the norm stops normalising (arXiv 2606.17945 names the
+    effect; 0.83 at eps 1e-5 and d = 1024).
+    """
+    return -math.log(norm_eps) / (2 * math.log(width)) if width > 1 else math.inf
+
+
 @dataclass(frozen=True)
 class Optimiser:
     """AdamW (Loshchilov & Hutter 2019), its decay multiplied by the learning rate; gradients clipped by norm.

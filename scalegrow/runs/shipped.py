@@ -41,3 +41,12 @@ def shipped_fit(name: str) -> Path:
         known = ", ".join(sorted(p.stem for p in (DATA / "fits").glob("*.json")))
         raise InputError(f"'{name}' is neither a file nor a shipped fit: give a path or one of {known}.")
     return path
+
+
+def shipped_choice(name: str) -> Path:
+    """The path of what was fitted for a choice, of a warm start or of gamma. Raises InputError on other names."""
+    path = DATA / "choices" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (DATA / "choices").glob("*.json")))
+        raise InputError(f"'{name}' is neither a file nor comes with scalegrow: give a path or one of {known}.")
+    return path

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from scalegrow.runs.config import Decoder, RunConfig
+from scalegrow.runs.config import Decoder, RunConfig, epsilon_gamma
 from scalegrow.train.axes import Parameter
 from scalegrow.train.mup import sizes_of
 
@@ -50,15 +50,6 @@ def first_values(name: str, spec: Parameter, config: RunConfig) -> torch.Tensor:
     return torch.randn(spec.shape, generator=generator) * std
 
 
-def critical_gamma(norm_eps: float, d_model: int) -> float:
-    """gamma_eps = -ln(eps) / (2 ln d): from here on embeddings of std d^-gamma drown in the norm's epsilon.
-
-    Their mean square d^(-2 gamma) falls below eps and the norm stops normalising (arXiv 2606.17945 names the
-    effect; 0.83 at eps 1e-5 and d = 1024).
-    """
-    return -math.log(norm_eps) / (2 * math.log(d_model)) if d_model > 1 else math.inf
-
-
 def epsilon_diagnostic(config: RunConfig) -> str:
     """One line: the mean square entering the first norm against its epsilon, and what follows."""
     if not isinstance(config.model, Decoder):
@@ -71,7 +62,7 @@ def epsilon_diagnostic(config: RunConfig) -> str:
     verdict = "the norm is exact" if left > 0.95 else f"the norm leaves {left:.2g} of unit scale: lower norm_eps"
     rule, _ = config.init.rule("embedding")
     width = round(_fan_in(spec, config))
-    critical = f" (gamma_eps = {critical_gamma(eps, width):.2f} at width {width})" if rule == "gamma" else ""
+    critical = f" (gamma_eps = {epsilon_gamma(eps, width):.2f} at width {width})" if rule == "gamma" else ""
     return f"embedding std {std:.3g}, mean square {std**2:.2g} against norm eps {eps:g}: {verdict}{critical}"
 
 

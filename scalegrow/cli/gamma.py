@@ -1,0 +1,150 @@
+"""`scalegrow gamma`: the loss against the initialisation's exponent, and the one to take at a size and budget."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from scalegrow.cli.data import chosen_rows
+from scalegrow.cli.predict import EXIT_OUTSIDE, cells
+from scalegrow.cli.render import between, console, extrapolation_sentence, json_estimate, print_json, table
+from scalegrow.errors import InputError
+from scalegrow.laws.document import read_document, write_document
+from scalegrow.laws.domain import LABELS
+from scalegrow.laws.gamma import STANDARD, GammaLaw, fit_gamma
+from scalegrow.plan.gamma import GammaChoice, choose_gamma, grid
+from scalegrow.runs.config import epsilon_gamma
+from scalegrow.runs.shipped import load_table, shipped_choice
+from scalegrow.shape import shape_for
+from scalegrow.units import format_count
+
+SCHEMA = "scalegrow-gamma-law/1"
+ADVICE = "make one with 'scalegrow gamma --runs TABLE --out FILE'"
+CURVE_STEP = 0.1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """N parameters, tpp tokens per parameter, RMSNorm's epsilon, the level of every interval, the law's name."""
+
+    N: float
+    tpp: float
+    norm_eps: float
+    level: float
+    law: str
+
+    @property
+    def gamma_eps(self) -> float:
+        """Where this norm stops normalising embeddings of the ladder's width, without muP."""
+        return epsilon_gamma(self.norm_eps, shape_for(self.N).d_model)
+
+
+def run(
+    asked: Asked, runs: str | None, where: list[str], out: Path | None, *, as_json: bool, strict: bool
+) -> None:
+    """Load the law or fit it to runs, choose, print."""
+    if (out or where) and not runs:
+        raise InputError("--out and --where are for a law that is fitted: give the runs to fit as --runs TABLE.")
+    law = fit_gamma(chosen_rows(load_table(runs), where)) if runs else load_gamma(asked.law)
+    found = choose_gamma(law, asked.N, asked.tpp, asked.level)
+    if out:
+        write_document(out, SCHEMA, law.to_data())
+    if as_json:
+        print_json(as_data(law, found, asked))
+    else:
+        show(law, found, asked)
+    if strict and any(ratio != 1 for ratio in found.extrapolation.values()):
+        raise typer.Exit(EXIT_OUTSIDE)
+
+
+def load_gamma(name: str) -> GammaLaw:
+    """A law by path, or a shipped one by name. Raises InputError."""
+    path = Path(name)
+    path = path if path.suffix or path.exists() else shipped_choice(f"gamma_{name}")
+    data = read_document(path, SCHEMA, ADVICE)
+    try:
+        return GammaLaw.from_data(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): {ADVICE}.") from None
+
+
+def show(law: GammaLaw, found: GammaChoice, asked: Asked) -> None:
+    """The curve, the choice and what they rest on."""
+    out, percent = console(), f"{asked.level:.0%} interval"
+    curve = [
+        (f"{gamma:.1f}", f"{value:+.4f}", between(f"{low:+.4f}", f"{high:+.4f}"))
+        for gamma, value, low, high in curve_rows(law, asked)
+    ]
+    out.print(f"{format_count(asked.N)} parameters, {asked.tpp:.3g} tokens per parameter; nats per token\n")
+    out.print(table(("gamma", f"loss - loss at {STANDARD:g}", percent), curve))
+    choice = (
+        ("best gamma", *cells(found.best, "{:.2f}".format)),
+        (f"loss there - loss at {STANDARD:g}", *cells(found.gain, "{:+.4f}".format)),
+        (f"no worse than {STANDARD:g} up to", *cells(found.critical, _up_to(law))),
+    )
+    out.print()
+    out.print(table(("", "estimate", percent), choice))
+    out.print(
+        f"\nLaw: {asked.law}, {law.n_runs} runs on {law.data}, scatter of one {law.noise:.4f}; "
+        f"this question {extrapolation_sentence(found.extrapolation)}."
+    )
+    out.print(f"Norm epsilon {asked.norm_eps:g} stops normalising embeddings from gamma {asked.gamma_eps:.2f} on.")
+    out.print(f"Advice: {advice(law, found)}")
+
+
+def advice(law: GammaLaw, found: GammaChoice) -> str:
+    """One sentence: take the best gamma, or why not to."""
+    low, high = law.gammas
+    take = f"--set init.gamma={found.best.value:.2f}"
+    if not found.inside:
+        return f"none: the best gamma's interval reaches an end of the measured ones, {low:g} to {high:g}."
+    if found.gain.high >= 0:
+        return f"keep {STANDARD:g}: no gamma is surely better at this size and budget."
+    if any(ratio != 1 for ratio in found.extrapolation.values()):
+        return f"{take} if runs of your own at a smaller size agree, for this lies beyond what was measured."
+    return f"{take}."
+
+
+def curve_rows(law: GammaLaw, asked: Asked) -> list[tuple[float, ...]]:
+    """(gamma, change, low, high) along the measured gammas."""
+    gammas = grid(law, CURVE_STEP)
+    value, draws = law.change(gammas, asked.N, asked.tpp)
+    low, high = np.quantile(draws, [(1 - asked.level) / 2, (1 + asked.level) / 2], axis=0)
+    return [tuple(map(float, row)) for row in zip(gammas, value, low, high, strict=True)]
+
+
+def as_data(law: GammaLaw, found: GammaChoice, asked: Asked) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "schema": "scalegrow-gamma/1",
+        "n_params": asked.N,
+        "tokens_per_param": asked.tpp,
+        "level": asked.level,
+        **choice_data(found),
+        "curve": [
+            {"gamma": gamma, "change": value, "interval": [low, high]}
+            for gamma, value, low, high in curve_rows(law, asked)
+        ],
+        "gamma_eps": asked.gamma_eps,
+        "law": {"name": asked.law, "runs": law.n_runs, "data": law.data, "noise": law.noise},
+        "advice": advice(law, found),
+    }
+
+
+def choice_data(found: GammaChoice) -> dict[str, Any]:
+    """A choice of gamma for a program."""
+    return {
+        "best": json_estimate(found.best),
+        "gain": json_estimate(found.gain),
+        "critical": json_estimate(found.critical),
+        "inside": found.inside,
+        "times_outside": {LABELS[name]: ratio for name, ratio in found.extrapolation.items()},
+    }
+
+
+def _up_to(law: GammaLaw) -> Callable[[float], str]:
+    return lambda gamma: f"over {law.gammas[1]:g}" if math.isinf(gamma) else f"{gamma:.2f}"
