@@ -121,6 +121,16 @@ def _width(shape: Shape) -> int:
     return shape.d_model if isinstance(shape, ModelShape) else shape.width
 
 
+def widens(name: str, base: Shape, target: Shape) -> bool:
+    """Whether an operator of width can make this target: copies of the residual stream must be whole.
+
+    Those that keep no function, and zero_pad, take any ratio of widths; no stream, as in networks, any does.
+    """
+    if isinstance(base, MLPShape) or operator(name).preserves == "none" or name == "zero_pad":
+        return True
+    return isinstance(target, ModelShape) and target.d_model % base.d_model == 0
+
+
 def widened_shape(base: ModelShape, factor: float) -> ModelShape:
     """The base with its width, kv heads and d_ff multiplied; heads keep their size and groups their members."""
     kv_heads = max(round(base.n_kv_heads * factor), 1)

@@ -11,7 +11,7 @@ errors are cluster-robust, and the influence of whole bases gives the covariance
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,12 @@ from scalegrow.errors import InputError
 from scalegrow.laws.domain import Domain
 from scalegrow.laws.points import FloatArray
 from scalegrow.laws.store import rounded
-from scalegrow.plan.outcomes import STOCHASTIC
+from scalegrow.plan.outcomes import SETTING, STOCHASTIC
 
 TERMS = ("effect", "stochastic", "budget", "base", "factor")
 MIDDLE = {"budget": 10.0, "base": 20.0, "factor": 4.0}  # where a term is nought
-REFERENCE = "szp:shrink=0.4"  # that every law of arXiv 2605.13405 is about
+REFERENCE = "zero_pad"  # takes any widths, and keeps the function
+AT = ("group", *SETTING, "tpp")
 FEWEST_BASES = 3
 DRAWS = 10_000
 
@@ -64,9 +65,9 @@ class Effects:
     n_runs: int
 
     @classmethod
-    def fit(cls, rows: pl.DataFrame, reference: str = REFERENCE) -> "Effects":
-        """From rows of `outcomes`. Raises InputError where the reference or bases are missing."""
-        rows = against(rows, reference)
+    def fit(cls, rows: pl.DataFrame, outcome: str = "loss", reference: str = REFERENCE) -> "Effects":
+        """Of a column of `outcomes`. Raises InputError where the reference or bases are missing."""
+        rows = against(rows, outcome, reference)
         groups = rows["group"].unique().sort().to_list()
         if len(groups) < FEWEST_BASES:
             raise InputError(f"{len(groups)} bases tell no interval: grow from {FEWEST_BASES} seeds or more.")
@@ -94,9 +95,16 @@ class Effects:
         """(C,): E[y_c]."""
         return self.coefficients @ setting.features
 
-    def draws(self, setting: Setting, n: int = DRAWS, seed: int = 0) -> FloatArray:
-        """(n, C) effects on a new base, from the predictive distribution of `predictive`."""
-        return predictive(self.by_base(setting), n, np.random.default_rng(seed))
+    def of(self, names: Sequence[str]) -> "Effects":
+        """The effects of these candidates alone, in this order."""
+        at = [self.candidates.index(name) for name in names]
+        return replace(
+            self,
+            candidates=tuple(names),
+            coefficients=self.coefficients[at],
+            influence=self.influence[:, at],
+            errors=self.errors[at],
+        )
 
     def to_data(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -123,13 +131,16 @@ class Effects:
         return cls(names, coefficients, influence, errors, domain, int(data["runs"]))
 
 
-def against(rows: pl.DataFrame, reference: str) -> pl.DataFrame:
-    """With y: loss minus the reference's of the same base, setting and budget; others are left out."""
-    at = ("group", "regime", "n_params", "growth_factor", "base_tpp", "tpp")
-    theirs = rows.filter(pl.col("candidate") == reference).group_by(at).agg(reference=pl.col("loss").mean())
-    if theirs.is_empty():
+def against(rows: pl.DataFrame, outcome: str, reference: str) -> pl.DataFrame:
+    """With y: the outcome minus the reference's of the same base, setting and budget; others are left out."""
+    if outcome not in rows.columns:
+        raise InputError(f"the table has no {outcome}: sweep with that lag among evaluation.lags.")
+    theirs = rows.filter(pl.col("candidate") == reference).group_by(AT).agg(reference=pl.col(outcome).mean())
+    found = rows.join(theirs, on=AT).with_columns(y=pl.col(outcome) - pl.col("reference"))
+    found = found.filter(pl.col("y").is_not_null())
+    if found.is_empty():
         raise InputError(f"no run of {reference}, the candidate that others are compared with: train some.")
-    return rows.join(theirs, on=at).with_columns(y=pl.col("loss") - pl.col("reference"))
+    return found
 
 
 def design(rows: pl.DataFrame) -> FloatArray:
@@ -178,11 +189,37 @@ def _contrasts(C: int) -> FloatArray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def best_shares(draws: FloatArray) -> FloatArray:
-    """(C,): how often each candidate's loss is the least."""
-    return np.bincount(draws.argmin(1), minlength=draws.shape[1]) / len(draws)
+@dataclass(frozen=True)
+class Choice:
+    """The candidates of a pool at one setting, on a new base: one number each, in their order.
+
+    p_best: how often its loss is the least. regret: by how much it lies above the least on average, nats per
+    token. effect, low, high: its loss minus the pool's mean, with its interval.
+    """
+
+    candidates: tuple[str, ...]
+    p_best: FloatArray
+    regret: FloatArray
+    effect: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, candidates: tuple[str, ...], draws: FloatArray, level: float = 0.95) -> "Choice":
+        """From draws (n, C) of their losses, whatever they share."""
+        draws = draws - draws.mean(1, keepdims=True)
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        p_best = np.bincount(draws.argmin(1), minlength=len(candidates)) / len(draws)
+        regret = (draws - draws.min(1, keepdims=True)).mean(0)
+        return cls(candidates, p_best, regret, draws.mean(0), low, high)
+
+    @property
+    def best(self) -> int:
+        """The number of the one to take: the least regret."""
+        return int(self.regret.argmin())
 
 
-def regrets(draws: FloatArray) -> FloatArray:
-    """(C,): by how much each candidate's loss lies above the least on average, nats per token."""
-    return np.asarray((draws - draws.min(1, keepdims=True)).mean(0))
+def choose(effects: Effects, setting: Setting, level: float = 0.95, seed: int = 0) -> Choice:
+    """What the study alone says of its candidates at a setting."""
+    draws = predictive(effects.by_base(setting), DRAWS, np.random.default_rng(seed))
+    return Choice.of(effects.candidates, draws, level)
