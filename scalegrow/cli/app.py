@@ -412,6 +412,54 @@ def probe(
 
 
 @app.command()
+def select(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint of ours: RUN/STAGE/checkpoints/step_N.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="What the target will be trained for: 20tpp, 2B tokens.")] = "20tpp",
+    operators: Annotated[
+        str | None, typer.Option(help="Candidates between commas, as `scalegrow probe`; default the study's.")
+    ] = None,
+    study: Annotated[str, typer.Option(help="The fitted study: a file that this command kept.")] = "selection",
+    runs: Annotated[
+        str | None, typer.Option(help="Instead of a checkpoint: fit the run table of a study of your own.")
+    ] = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option(help="Where to keep the study fitted to --runs (JSON).")] = None,
+    probe: Annotated[bool, typer.Option(help="Train every candidate for the lag first.")] = True,
+    lag: Annotated[int, typer.Option(help="Steps that each candidate is trained for.")] = 16,
+    regime: Annotated[
+        str, typer.Option(help="deterministic (one run, the base's batch order) or stochastic.")
+    ] = "deterministic",
+    seeds: Annotated[int | None, typer.Option(help="Runs of a stochastic probe, default 3.")] = None,
+    sequences: Annotated[
+        int | None, typer.Option(help="Held-out sequences (samples); default a quarter of the base's.")
+    ] = None,
+    factor: TargetFactor = None,
+    width: TargetWidth = None,
+    layers: TargetLayers = None,
+    to: TargetSizes = None,
+    seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
+    level: Level = 0.95,
+    json: Json = False,
+) -> None:
+    """Choose the warm start of a checkpoint, by a study of many and a probe of this one."""
+    from scalegrow.cli.grow import Target
+    from scalegrow.cli.select import Question, fit, one_of, run
+
+    one_of(checkpoint, runs, where, out)
+    if checkpoint is None:
+        fit(str(runs), where or [], out, as_json=json)
+        return
+    target = Target(factor, width, layers, tuple(to or ()))
+    chosen = {"kind": regime, "lag": lag, "seeds": seeds, "sequences": sequences}
+    question = Question(checkpoint, target, budget, operators, seed, level)
+    run(study, question, chosen, cache, device, probing=probe, as_json=json)
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of ours: RUN/STAGE/checkpoints/step_N.")],
     out: Annotated[Path, typer.Argument(help="Folder for transformers to load.")],

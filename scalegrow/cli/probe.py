@@ -1,6 +1,6 @@
 """`scalegrow probe`: candidate warm starts of one checkpoint, trained on for some steps and ranked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from scalegrow.units import format_count
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from scalegrow.train.candidates import Candidate
     from scalegrow.train.probe import Regime
     from scalegrow.train.ranking import Continuation, Mean, Probed, Ranking
 
@@ -42,28 +43,45 @@ def run(
 ) -> None:
     """Probe every candidate, and print the ranking."""
     try:
-        from scalegrow.train.probe import Regime, probe, threads
+        from scalegrow.train.candidates import parse_candidates
     except ImportError:
         raise InputError(NEEDS_TORCH) from None
-    from scalegrow.train.candidates import parse_candidates
-    from scalegrow.train.distributed import start_ranks
-    from scalegrow.train.state import read_facts
-
-    chosen = Regime(**regime | {"seeds": regime["seeds"] or (SEEDS if regime["kind"] == "stochastic" else 1)})
-    candidates = parse_candidates(operators, seed, schedule)
-    base = RunConfig.from_dict(read_facts(checkpoint)["config"]).model.shape
-    shape = target.shape(base)
-    ranks = start_ranks(device or "cpu")
-    if ranks.count > 1:
-        raise InputError("a probe runs in one process: start it without torchrun.")
-    if chosen.lag < 2:
-        note("note: lag 1 may mis-rank: AdamW's first step hides uneven shares. Give --lag 2 or more, such as 16.")
-    with threads(1 if shape.n_params < ONE_THREAD_BELOW else None), packed(checkpoint, cache) as texts:
-        found = probe(checkpoint, shape, candidates, chosen, texts, ranks.device, tell=note)
+    chosen = regime_of(regime)
+    found = ranking(checkpoint, target, parse_candidates(operators, seed, schedule), chosen, cache, device)
     if as_json:
         print_json({"schema": "scalegrow-probe/1", "checkpoint": str(checkpoint), **told(found, chosen)})
     else:
         show(found, chosen)
+
+
+def regime_of(told: dict[str, Any]) -> "Regime":
+    """kind, lag, seeds and sequences as told; a stochastic probe has SEEDS unless told."""
+    from scalegrow.train.probe import Regime
+
+    return Regime(**told | {"seeds": told["seeds"] or (SEEDS if told["kind"] == "stochastic" else 1)})
+
+
+def ranking(
+    checkpoint: Path,
+    target: Target,
+    candidates: Sequence["Candidate"],
+    regime: "Regime",
+    cache: Path | None,
+    device: str | None,
+) -> "Ranking":
+    """Every candidate grown from a checkpoint, trained for the lag, and ranked."""
+    from scalegrow.train.distributed import start_ranks
+    from scalegrow.train.probe import probe, threads
+    from scalegrow.train.state import read_facts
+
+    shape = target.shape(RunConfig.from_dict(read_facts(checkpoint)["config"]).model.shape)
+    ranks = start_ranks(device or "cpu")
+    if ranks.count > 1:
+        raise InputError("a probe runs in one process: start it without torchrun.")
+    if regime.lag < 2:
+        note("note: lag 1 may mis-rank: AdamW's first step hides uneven shares. Give --lag 2 or more, such as 16.")
+    with threads(1 if shape.n_params < ONE_THREAD_BELOW else None), packed(checkpoint, cache) as texts:
+        return probe(checkpoint, shape, candidates, regime, texts, ranks.device, tell=note)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class ProbeLink:
     def choose(
         self, effects: Effects, setting: Setting, losses: FloatArray, level: float = 0.95, seed: int = 0
     ) -> Choice:
-        """What study and probe say together, of the effects' candidates with these probe losses (C,).
+        """What study and probe say together, of the effects' candidates with these probe losses (C,), nats.
 
         On a new base y = E[y] + b (z - E[z]) + the part of y that z does not tell; b from its own t distribution.
         """

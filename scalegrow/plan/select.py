@@ -87,6 +87,11 @@ class Effects:
             rows["run"].n_unique(),
         )
 
+    @property
+    def n_bases(self) -> int:
+        """G."""
+        return len(self.influence)
+
     def by_base(self, setting: Setting) -> FloatArray:
         """(G, C): what each base alone says of the effects, mean `expected`."""
         return (self.coefficients + self.influence) @ setting.features

@@ -1,15 +1,17 @@
 """A selection study, fitted: effects on the final loss and what probes add, as one file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from scalegrow.errors import InputError
 from scalegrow.laws.document import read_document, write_document
+from scalegrow.laws.points import Points
 from scalegrow.plan.probed import ProbeLink
-from scalegrow.plan.select import Effects
+from scalegrow.plan.select import Choice, Effects, Setting, choose
 
 SCHEMA = "scalegrow-selection/1"
 ADVICE = "make one with 'scalegrow select --runs TABLE --out FILE'"
@@ -33,6 +35,22 @@ class Selection:
         """That of the nearest lag in ratio; None without any."""
         nearest = min(self.links, key=lambda each: max(each / lag, lag / each), default=None)
         return None if nearest is None else self.links[nearest]
+
+    def choose(
+        self, names: Mapping[str, str], setting: Setting, losses: Sequence[float] | None, lag: int, level: float
+    ) -> Choice:
+        """Among candidates by their name and the study's, with the losses of a probe of `lag` steps, if any."""
+        effects, link = self.effects.of(tuple(names.values())), self.link(lag)
+        if losses is None or link is None:
+            found = choose(effects, setting, level)
+        else:
+            found = link.choose(effects, setting, np.array(losses), level)
+        return replace(found, candidates=tuple(names))
+
+    def times_outside(self, setting: Setting, N: float) -> dict[str, float]:
+        """How many times beyond the study's runs a target of N parameters lies, by variable; 1 inside."""
+        asked = Points.of(N, N * setting.tpp, setting.g, N / setting.g * setting.base_tpp)
+        return {name: float(ratio[0]) for name, ratio in self.effects.domain.extrapolation(asked).items()}
 
 
 def write_selection(selection: Selection, path: Path) -> None:
