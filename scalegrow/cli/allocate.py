@@ -5,8 +5,16 @@ from typing import Any
 import typer
 
 from scalegrow.budget import Budget
-from scalegrow.cli.predict import EXIT_OUTSIDE, cells, load_fit
-from scalegrow.cli.render import console, extrapolation_sentence, json_estimate, print_json, table
+from scalegrow.cli.predict import load_fit
+from scalegrow.cli.render import (
+    EXIT_OUTSIDE,
+    cells,
+    console,
+    extrapolation_sentence,
+    json_estimate,
+    print_json,
+    table,
+)
 from scalegrow.errors import InputError
 from scalegrow.laws.domain import LABELS
 from scalegrow.plan.allocate import Allocation, allocate

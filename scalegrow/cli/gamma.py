@@ -10,8 +10,16 @@ import numpy as np
 import typer
 
 from scalegrow.cli.data import chosen_rows
-from scalegrow.cli.predict import EXIT_OUTSIDE, cells
-from scalegrow.cli.render import between, console, extrapolation_sentence, json_estimate, print_json, table
+from scalegrow.cli.render import (
+    EXIT_OUTSIDE,
+    between,
+    cells,
+    console,
+    extrapolation_sentence,
+    json_estimate,
+    print_json,
+    table,
+)
 from scalegrow.errors import InputError
 from scalegrow.laws.document import read_document, write_document
 from scalegrow.laws.domain import LABELS

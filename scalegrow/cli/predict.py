@@ -7,8 +7,11 @@ from typing import Any
 import typer
 
 from scalegrow.budget import BaseCost, Budget
+from scalegrow.cli.recommend import Recommendation
 from scalegrow.cli.render import (
+    EXIT_OUTSIDE,
     between,
+    cells,
     console,
     extrapolation_sentence,
     json_estimate,
@@ -24,8 +27,6 @@ from scalegrow.plan.advise import advice
 from scalegrow.plan.decide import BUDGETS_TPP, FACTORS, Decision, Estimate, Question, decide
 from scalegrow.runs.shipped import shipped_fit
 from scalegrow.units import format_count, format_flops, parse_count
-
-EXIT_OUTSIDE = 3
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,13 @@ def run(words: Words, fit_name: str, level: float, *, as_json: bool, strict: boo
     growth, question = asked(fit, words)
     decision = decide(fit, question, level)
     sentence = advice(fit, decision)
+    recommended = Recommendation.of(growth, question, level)
     if as_json:
-        print_json(as_data(fit_name, fit, growth, decision, sentence))
+        print_json(as_data(fit_name, fit, growth, decision, sentence) | recommended.as_data())
     else:
         show(fit_name, fit, growth, decision, sentence)
+        for line in recommended.sentences():
+            console().print(line)
     if strict and decision.distance > 0:
         raise typer.Exit(EXIT_OUTSIDE)
 
@@ -144,11 +148,6 @@ def outside(found: Estimate, domain: Domain, name: str) -> str:
     if low <= found.value <= high:
         return ""
     return f"beyond the fitted {high:.3g}" if found.value > high else f"below the fitted {low:.3g}"
-
-
-def cells(estimate: Estimate, form: Any) -> tuple[str, str]:
-    """Value and interval."""
-    return form(estimate.value), between(form(estimate.low), form(estimate.high))
 
 
 def loss_cells(estimate: Any, form: Any) -> tuple[str, str, str]:

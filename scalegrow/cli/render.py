@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,8 @@ from rich.table import Table
 
 from scalegrow.laws.domain import LABELS
 from scalegrow.plan.decide import Estimate, LossEstimate
+
+EXIT_OUTSIDE = 3  # of --strict, where the question lies outside what was fitted
 
 
 def console() -> Console:
@@ -72,6 +74,11 @@ def extrapolation_sentence(ratios: dict[str, float]) -> str:
         if ratio != 1
     ]
     return "lies inside the fitted range" if not outside else "EXTRAPOLATES: " + "; ".join(outside)
+
+
+def cells(estimate: Estimate, form: Callable[[float], str]) -> tuple[str, str]:
+    """Value and interval."""
+    return form(estimate.value), between(form(estimate.low), form(estimate.high))
 
 
 def between(low: str, high: str) -> str:

@@ -19,6 +19,9 @@ TABLES = {
     "reference_networks": "reference/networks.parquet",
     "reference_text": "reference/text.parquet",
     "reference_untied": "reference/untied.parquet",
+    "reference_selection": "reference/selection.parquet",
+    "reference_gamma": "reference/gamma.parquet",
+    "reference_gamma_text": "reference/gamma_text.parquet",
 }
 
 
