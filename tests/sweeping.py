@@ -37,6 +37,51 @@ def tiny_study(*budgets: str, checkpoint_seconds: float = 3600.0, more: str = ""
     return STUDY.format(budgets=names, checkpoint_seconds=checkpoint_seconds) + more
 
 
+# From 24 to 48 wide and from 50 to 100 in the feed-forward layer.
+DOUBLED = """
+[[runs]]
+sizes = ["36048"]
+factors = [1, 2.9743]
+base_budgets = ["2048 tokens"]
+seeds = [1]
+"""
+
+
+def watched_study(lags: str, *operators: str) -> str:
+    """A base, a run from scratch and grown ones of exactly twice the width, watched at these lags.
+
+    They make 16 steps of 512 tokens, which is what a probe of that size takes.
+    """
+    baseline = tiny_study("8192 tokens").partition("[[runs]]")[0].replace("batch = 8", "batch = 32")
+    watching = f"evaluation.lags = {lags}\nevaluation.structure = true\n"
+    return f"{baseline}{watching}{DOUBLED}operators = {[*operators]}\n"
+
+
+# Networks that grow in width, and in depth alone.
+NETWORKS = """
+[baseline]
+kind = "network"
+budgets = ["4096 tokens"]
+[baseline.settings]
+schedule.warmup = "256 tokens"
+evaluation.times = 2
+evaluation.sequences = 64
+evaluation.lags = [2]
+
+[[runs]]
+sizes = ["4k"]
+factors = [2]
+operators = ["szp:shrink=0.4"]
+base_budgets = ["1024 tokens"]
+
+[[runs]]
+sizes = ["4k"]
+factors = [1.5]
+operators = ["identity_insert"]
+base_budgets = ["1024 tokens"]
+"""
+
+
 class Inline:
     """Workers that run a job in this process, at once; `run` may stand for what becomes of it."""
 

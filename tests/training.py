@@ -55,3 +55,8 @@ def records_of(folder: Path, stage: str) -> list[dict[str, Any]]:
         {key: value for key, value in record.items() if key != "seconds"}
         for record in read_records(folder / stage / "log.jsonl")
     ]
+
+
+def held_out(folder: Path, stage: str) -> dict[int, dict[str, Any]]:
+    """A stage's held-out records by step."""
+    return {record["step"]: record for record in records_of(folder, stage) if "heldout_loss" in record}

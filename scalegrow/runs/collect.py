@@ -33,7 +33,7 @@ RECORD = {
     "annealed": pl.Boolean(),
 }
 TAG = pl.Struct({"loss": pl.Float64(), "se": pl.Float64(), "share": pl.Float64(), "excess": pl.Float64()})
-# Settings that do not make runs of another recipe: what a ladder varies, and what changes no number.
+# Settings that do not make runs of another recipe, beside those that decide nothing: what a ladder varies.
 VARIED = (
     *("seed", "data.seed", "batch", "compiled"),
     *("data.source", "data.tokenizer", "data.column", "data.revision"),  # these are in `data`
@@ -146,7 +146,7 @@ def _heldout_lines(path: Path) -> list[bytes]:
 def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> list[dict[str, object]]:
     """A row of constants a log: its place, its header's row, and the settings that tell it from the others."""
     settings = [flatten(header.get("config") or {}) for header in headers]
-    other = sorted(name for name in differing(settings) if name not in VARIED and decides(name))
+    other = sorted(differing(settings).keys() - {*VARIED})
     notes = {place: read_note(place) for place in {path.parent.parent for path in paths}}
     noted = [name for name in COLUMNS if any(name in note for note in notes.values())]
     watched = {place: note.get(SIGNALS, {}) for place, note in notes.items()}
@@ -167,8 +167,8 @@ def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> li
 
 
 def differing(settings: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """The values, as text, of every setting in which these differ, both in order of appearance."""
-    names = dict.fromkeys(name for each in settings for name in each)
+    """The values, as text, of every setting that decides weights and differs, both in order of appearance."""
+    names = dict.fromkeys(name for each in settings for name in each if decides(name))
     values = {name: list(dict.fromkeys(str(each.get(name)) for each in settings)) for name in names}
     return {name: found for name, found in values.items() if len(found) > 1}
 

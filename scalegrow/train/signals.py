@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scalegrow.runs.config import RunConfig
 from scalegrow.shape import Shape
-from scalegrow.train.checkpoint_growth import HELDOUT_ITEMS, config_of
+from scalegrow.train.checkpoint_growth import HELDOUT_ITEMS, config_of, learned
 from scalegrow.train.grow import parameters_of
 from scalegrow.train.measures import JOINT, distance, escape
 from scalegrow.train.operators import Plan
@@ -28,12 +28,13 @@ def signals(config: RunConfig, folder: Path, base: Path, growth: Plan, cache: Pa
     """
     assert config.start is not None
     base_config = config_of(read_facts(base))
-    model, task = load_model(_weights(base, growth.base), base_config), task_for(base_config, cache)
+    weights, task = _weights(base, growth.base), task_for(base_config, cache)
+    model, growth = load_model(weights, base_config), learned(growth, weights, base_config, cache)
     n = min(HELDOUT_ITEMS, task.n_heldout or HELDOUT_ITEMS)
     specs, first = parameters_of(growth.target), _weights(Path(config.start.checkpoint), growth.target)
     stage = stages(config)[0]
     found: dict[str, float] = {}
-    for lag in (lag for lag in config.evaluation.lags if lag <= stage.end):
+    for lag in (lag for lag in config.evaluation.lags if lag in stage.keep):
         after = _weights(folder / stage.name / "checkpoints" / step_name(lag), growth.target)
         found[f"kl_{lag}"] = distance(model, load_model(after, config), task, n)
         moved = escape({name: after[name] - first[name] for name in specs}, specs, growth.maps)

@@ -44,18 +44,7 @@ def stages(config: RunConfig) -> list[Stage]:
     trunk = _from_first_weights(config, "trunk", max(starts.values()), None, starts.values())
     if config.schedule.kind == "constant":
         return [trunk]
-    branches = [
-        Stage(
-            _name(budget),
-            starts[budget],
-            end,
-            end,
-            "trunk" if starts[budget] else None,
-            frozenset({end}),
-            frozenset({end}),
-        )
-        for budget, end in ends.items()
-    ]
+    branches = [_branch(config, budget, starts[budget], end) for budget, end in ends.items()]
     return [trunk, *branches] if trunk.end else branches
 
 
@@ -81,10 +70,21 @@ def require_extension(old: RunConfig, new: RunConfig, folder: Path) -> None:
 
 def _from_first_weights(config: RunConfig, name: str, end: int, horizon: int | None, keep: Iterable[int]) -> Stage:
     """A stage from step 0, evaluated evenly on its way and wherever a checkpoint stays."""
-    times, lags = config.evaluation.times, config.evaluation.lags
+    times = config.evaluation.times
     evenly = {round(end * part / times) for part in range(1, times + 1)}
-    kept = frozenset({end, *keep, *(lag for lag in lags if lag <= end)})
+    kept = frozenset({end, *keep, *_lags(config, end)})
     return Stage(name, 0, end, horizon, None, kept, frozenset((evenly | kept) - {0}))
+
+
+def _branch(config: RunConfig, budget: str, start: int, end: int) -> Stage:
+    """A budget's cool-down; one that decays from the first step on has no parent, and its lags are its own."""
+    kept = frozenset({end, *(() if start else _lags(config, end))})
+    return Stage(_name(budget), start, end, end, "trunk" if start else None, kept, kept)
+
+
+def _lags(config: RunConfig, end: int) -> list[int]:
+    """The lags that a stage from step 0 reaches."""
+    return [lag for lag in config.evaluation.lags if lag <= end]
 
 
 def _name(budget: str) -> str:

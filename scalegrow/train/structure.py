@@ -44,7 +44,8 @@ def first_token_share(model: nn.Module, tokens_BT: Tensor) -> float:
     layers = [module for module in model.modules() if isinstance(module, Attention)]
     hooks = [layer.register_forward_pre_hook(read) for layer in layers]
     try:
-        with inference(model):
+        # A model that was compiled before does not call hooks that come later.
+        with inference(model), torch.compiler.set_stance("force_eager"):
             model(tokens_BT)
     finally:
         for hook in hooks:
