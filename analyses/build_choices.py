@@ -2,8 +2,8 @@
 
     python analyses/build_choices.py
 
-selection: every setting of the selection study. gamma_stories, gamma_text: runs from scratch with a norm epsilon of
-1e-5 and without a gate.
+selection: every setting of the selection study. gamma_stories, gamma_text: runs from scratch with a norm epsilon
+of 1e-5 and without a gate.
 """
 
 import warm_starts

@@ -61,7 +61,7 @@ def draw(points: pl.DataFrame) -> None:
     layer = alt.layer(bars, base.mark_point(filled=True).encode(y="y:Q"), data=kept).properties(
         width=260, height=150
     )
-    save(layer.facet("setting:N", columns=2, title=None), "warm_start_ranks")
+    save(layer.facet(alt.Facet("setting:N", title=None), columns=2), "warm_start_ranks")
 
 
 if __name__ == "__main__":

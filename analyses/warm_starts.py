@@ -63,9 +63,9 @@ def rows() -> pl.DataFrame:
 
 
 def settings(found: pl.DataFrame) -> list[tuple[tuple[str, int, float], pl.DataFrame]]:
-    """(regime, g, base tpp) and its rows, for every setting in which all candidates and several bases ran."""
-    pool = found["candidate"].n_unique()
-    whole = found.filter(pl.col("candidate").n_unique().over(*ROUNDED, "group") == pool)
+    """(regime, g, base tpp) and its rows, of the bases on which all of a setting's candidates ran; two or more."""
+    mine = pl.col("candidate").n_unique()
+    whole = found.filter(mine.over(*ROUNDED, "group") == mine.over(*ROUNDED))
     groups = whole.group_by(ROUNDED, maintain_order=True)
     return [(key, cell) for key, cell in groups if cell["group"].n_unique() > 1]  # type: ignore[misc]
 

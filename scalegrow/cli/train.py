@@ -9,8 +9,11 @@ from typing import Any
 import typer
 
 from scalegrow.cli import INTERRUPTED
-from scalegrow.cli.render import console, note, print_json, table, table_without_empty
+from scalegrow.cli.gamma import load_gamma
+from scalegrow.cli.render import console, note, print_json, table_without_empty
 from scalegrow.errors import InputError
+from scalegrow.laws.gamma import STANDARD
+from scalegrow.plan.gamma import choose_gamma
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.runs.log import read_records
 from scalegrow.runs.recipe import Recipe, is_text, parse_setting, read_recipe
@@ -21,6 +24,7 @@ ONE_THREAD_BELOW = 1e6  # parameters: smaller models gain little from more threa
 
 
 ENOUGH_STEPS = 500
+TAG_COLUMNS = ("loss", "se", "excess")
 NEEDS_TORCH = "training needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
 
 
@@ -118,7 +122,23 @@ def describe(config: RunConfig, settings: dict[str, Any], out: Path) -> None:
         note(f"grown by {came}; schedule {config.start.schedule}, data from item {config.first_item}")
     unusual = ", ".join(f"{name} = {value}" for name, value in settings.items())
     note(f"data {config.data.source}{f'; {unusual}' if unusual else ''}; into {out}")
+    if isinstance(config.model, Decoder) and not config.start:
+        note(gamma_sentence(config))
     _warn_of_few_steps(config)
+
+
+def gamma_sentence(config: RunConfig) -> str:
+    """The initialisation's exponent, and what the gamma study says of it at this size and budget."""
+    name = "stories" if config.data.source == "stories" else "text"
+    law, N = load_gamma(name), config.model.shape.n_params
+    tokens = max(config.steps(budget) for budget in config.budgets) * config.tokens_per_step
+    found = choose_gamma(law, N, tokens / N)
+    best, gain = found.best, found.gain
+    far = "" if all(ratio == 1 for ratio in found.extrapolation.values()) else ", far from the runs it rests on"
+    return (
+        f"gamma {config.init.gamma:g}; by the {name} study {best.value:.2f} ({best.low:.2f} to {best.high:.2f}) "
+        f"is best here, {gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}{far}"
+    )
 
 
 def _warn_of_few_steps(config: RunConfig) -> None:
@@ -201,16 +221,12 @@ def show(config: RunConfig, out: Path, finals: list[tuple[Any, dict[str, Any]]],
     final = finals[-1][1]
     if tags := final.get("tags"):
         page.print(f"\nby kind of token after {finals[-1][0].name}:")
-        page.print(
-            table(
-                ("", "share", "loss, nats", "s.e.", "above entropy"),
-                [
-                    (name, f"{tag['share']:.1%}", *(f"{tag[key]:.3f}" for key in ("loss", "se", "excess")))
-                    for name, tag in tags.items()
-                    if tag["share"]
-                ],
-            )
-        )
+        by_kind = [
+            (name, f"{tag['share']:.1%}", *(f"{tag[key]:.3f}" if key in tag else "" for key in TAG_COLUMNS))
+            for name, tag in tags.items()
+            if tag["share"]
+        ]
+        page.print(table_without_empty(("", "share", "loss, nats", "s.e.", "above entropy"), by_kind))
     if final.get("epochs", 0) > 1:
         page.print(f"\nthe text was seen {final['epochs']:.2f} times")
     page.print(f"\n{seconds:.0f} s; logs and checkpoints in {out}")
