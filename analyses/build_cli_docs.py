@@ -15,10 +15,13 @@ COMMANDS = (
     "validate",
     "laws",
     "allocate",
+    "gamma",
+    "design",
     "train",
     "collect",
     "grow",
     "probe",
+    "select",
     "export",
     "sweep",
 )
