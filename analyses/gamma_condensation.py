@@ -3,15 +3,17 @@
     python analyses/gamma_condensation.py
 
 Effective rank of the neurons' input weights over its largest (exp of the entropy of the singular values; mean over
-layers), along training from scratch, at the largest size, mean over seeds with Student's t at 95 %. dip: the least
-rank on the way; rise: the last minus the least. The rank at the start is that of random weights for every gamma.
+layers), along training from scratch, at the largest size, mean over seeds with Student's t at 95 %. random: of the
+first weights, the same for every gamma. dip: when the rank is least of those looked at; rise: the last minus that.
 """
 
 import altair as alt
+import numpy as np
 import polars as pl
 from figures import COLOURS, save
 from initialisations import STUDIES, mean, plain, rows, size
 
+from scalegrow.runs.recipe import Recipe
 from scalegrow.runs.table import SCRATCH
 
 
@@ -22,6 +24,7 @@ def main() -> None:
         found = found.filter(pl.col("n_params") == pl.col("n_params").max())
         tpp = found["tokens"].max() / found["n_params"][0]  # type: ignore[operator]
         print(f"{label}: {size(found['n_params'][0])} parameters, until {tpp:.0f} tokens per parameter")
+        print(f"  random: {random_rank(found['n_params'][0]):.3f}")
         print("  gamma  rank at the first look  dip at tpp   last                rise from the dip   sink, last")
         for (gamma,), cell in found.sort("gamma", "tokens").group_by("gamma", maintain_order=True):
             by_seed = [seed for _, seed in cell.group_by("seed", maintain_order=True)]
@@ -49,6 +52,14 @@ def main() -> None:
         chart.properties(width=280, height=220).facet(column=alt.Column("study:N", title=None)),
         "gamma_condensation",
     )
+
+
+def random_rank(n_params: float) -> float:
+    """The effective rank of a layer's first weights, gate and up side by side [d_ff, 2 d], drawn at random."""
+    shape = Recipe(str(int(n_params)), data="stories", n_layers=4, head_dim=16).config().model.shape
+    values = np.linalg.svd(np.random.default_rng(0).normal(size=(shape.d_ff, 2 * shape.d_model)), compute_uv=False)
+    p = values / values.sum()
+    return float(np.exp(-(p * np.log(p)).sum()) / len(values))
 
 
 def cell_means(found: pl.DataFrame) -> pl.DataFrame:

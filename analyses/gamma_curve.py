@@ -76,18 +76,25 @@ def points(label: str, found: pl.DataFrame, law: GammaLaw) -> pl.DataFrame:
 
 
 def draw(found: pl.DataFrame) -> None:
-    """A panel for each study and budget."""
+    """A row for each study, a panel for each budget."""
+    rows = [panels(label, found.filter(pl.col("study") == label)) for label in STUDIES.values()]
+    save(alt.vconcat(*rows), "gamma_curve")
+
+
+def panels(label: str, found: pl.DataFrame) -> alt.FacetChart:
+    """Means with intervals, and the law's lines."""
     base = alt.Chart().encode(
         x=alt.X("gamma:Q", scale=alt.Scale(zero=False)),
         color=alt.Color("size:N", title=None, scale=alt.Scale(range=COLOURS)),
     )
     zero = alt.Chart().mark_rule(color="#555555", strokeDash=[4, 3]).encode(y=alt.datum(0))
     bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", title="loss - loss at 0.5"), y2="high:Q")
-    dots, lines = base.mark_point(filled=True, size=35).encode(y="y:Q"), base.mark_line().encode(y="law:Q")
+    dots = base.mark_point(filled=True, size=35).encode(y="y:Q")
+    lines = base.transform_filter("isValid(datum.law)").mark_line().encode(y="law:Q")
     panel = alt.layer(zero, bars, lines, dots, data=found).properties(width=170, height=140)
-    order = ["5 tpp", "10 tpp", "20 tpp", "40 tpp"]
-    facets = panel.facet(column=alt.Column("budget:N", title=None, sort=order), row=alt.Row("study:N", title=None))
-    save(facets.resolve_scale(y="independent"), "gamma_curve")
+    order = [f"{budget} tpp" for budget in sorted(int(name.split()[0]) for name in found["budget"].unique())]
+    facets = panel.facet(column=alt.Column("budget:N", title=None, sort=order))
+    return facets.resolve_scale(y="independent").properties(title=label)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ CELL = ("n_params", "budget", EPS, GATE)
 def rows(study: str) -> pl.DataFrame:
     """Every loss of a study, with `budget` in tokens per parameter on annealed ones."""
     found = read_table(DATA / "reference" / f"{study}.parquet")
-    absent = {name: pl.lit(value) for name, value in PLAIN.items() if name not in found.columns}  # alike in all runs
+    absent = {
+        name: pl.lit(value) for name, value in PLAIN.items() if name not in found.columns
+    }  # alike in all runs
     found = found.with_columns(**absent)
     return found.with_columns(budget=pl.col("stage").str.strip_suffix("tpp").cast(pl.Int64, strict=False))
 
