@@ -35,6 +35,7 @@ def main() -> None:
             critical = f"{c.critical.value:.2f} ({c.critical.low:.2f} to {c.critical.high:.2f})"
             print(f"  {size(n_params):6s} {budget:<4d} {best:20s} {gain:32s} {critical}")
         held_out(found)
+        scatter(found)
         drawn.append(points(label, found, law))
     draw(pl.concat(drawn))
 
@@ -57,6 +58,18 @@ def held_out(found: pl.DataFrame) -> None:
             f"{best.value:.2f} ({best.low:.2f} to {best.high:.2f}) at 20 tpp"
         )
     print()
+
+
+def scatter(found: pl.DataFrame) -> None:
+    """Stability: how far seeds lie apart at each gamma, and how many runs came to their end."""
+    noise = pl.col("loss").var().over("n_params", "budget", "gamma")
+    cells = (
+        found.with_columns(noise=noise)
+        .group_by("gamma")
+        .agg(pl.col("noise").mean().sqrt(), pl.col("run").n_unique())
+    )
+    told = ", ".join(f"{gamma:g}: {s:.4f} ({n})" for gamma, s, n in cells.sort("gamma").rows())
+    print(f"  standard deviation between seeds by gamma (runs that came to their end): {told}\n")
 
 
 def points(label: str, found: pl.DataFrame, law: GammaLaw) -> pl.DataFrame:

@@ -26,14 +26,14 @@ def main() -> None:
     for setting, cell in settings(rows()):
         _, final = by_base(cell, "loss")
         print(f"{named(setting)}; {len(final)} bases")
-        print("  signal         tau with the end    regret of its choice")
+        areas = by_base(cell, "area")[1]
+        print("  signal         tau with the end    with the area       regret of its choice")
         for name, sign in SIGNALS.items():
             signal = (sign * by_base(cell, name)[1]).round(ROUNDING)
-            pairs = list(zip(signal, final, strict=True))
-            tau = Mean.of(np.array([stats.kendalltau(s, y).statistic for s, y in pairs]))
-            regret = Mean.of(np.array([chosen(s, y) for s, y in pairs]))
-            told = f"{tau.value:+.2f} ± {tau.reach:.2f}{tau.star}"
-            print(f"  {name:14s} {told:18s}  {regret.value:.4f} ± {regret.reach:.4f}")
+            tau, of_area = (Mean.of(taus(signal, outcome)) for outcome in (final, areas))
+            regret = Mean.of(np.array([chosen(s, y) for s, y in zip(signal, final, strict=True)]))
+            told = [f"{each.value:+.2f} ± {each.reach:.2f}{each.star}" for each in (tau, of_area)]
+            print(f"  {name:14s} {told[0]:18s}  {told[1]:18s}  {regret.value:.4f} ± {regret.reach:.4f}")
             drawn.append({"setting": named(setting), "signal": name, "tau": tau.value, "regret": regret.value})
         print()
     base = alt.Chart(pl.DataFrame(drawn)).encode(
@@ -44,6 +44,11 @@ def main() -> None:
     )
     rule = alt.Chart().mark_rule(color="#555555", strokeDash=[4, 3]).encode(x=alt.datum(0))
     save(alt.layer(rule, base.mark_point(filled=True, size=70), data=pl.DataFrame(drawn)), "warm_start_signals")
+
+
+def taus(signal: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+    """Of every base."""
+    return np.array([stats.kendalltau(s, y).statistic for s, y in zip(signal, outcome, strict=True)])
 
 
 def chosen(signal: np.ndarray, final: np.ndarray) -> float:
