@@ -18,14 +18,13 @@ from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
 from scalegrow.plan.select import TERMS, Effects, Setting, choose
 
 OUTCOMES = {"loss": "final loss"} | {f"loss_{lag}": f"loss after {lag} steps" for lag in LAGS}
+OUTCOMES = {"loss": "final loss"} | {f"loss_{lag}": f"loss after {lag} steps" for lag in LAGS}
 CORNERS = [Setting(stochastic, tpp, 20, 4) for stochastic in (False, True) for tpp in (5, 10, 20)]
 
 
 def main() -> None:
     found = rows()
-    for outcome, label in {"loss": "final loss"} | {
-        f"loss_{lag}": f"loss after {lag} steps" for lag in LAGS
-    }.items():
+    for outcome, label in OUTCOMES.items():
         effects = Effects.fit(found, outcome)
         print(f"{label}: {effects.n_runs} runs from {effects.n_bases} bases")
         print(f"  {'':23s} " + " ".join(f"{term:18s}" for term in TERMS))

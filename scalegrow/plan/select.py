@@ -23,6 +23,7 @@ from scalegrow.laws.points import FloatArray
 from scalegrow.laws.store import rounded
 from scalegrow.plan.outcomes import SETTING, STOCHASTIC
 
+FINAL = "loss"  # annealed, at a budget
 TERMS = ("effect", "stochastic", "budget", "base", "factor")
 MIDDLE = {"budget": 10.0, "base": 20.0, "factor": 4.0}  # where a term is nought
 REFERENCE = "zero_pad"  # takes any widths, and keeps the function
@@ -65,8 +66,12 @@ class Effects:
     n_runs: int
 
     @classmethod
-    def fit(cls, rows: pl.DataFrame, outcome: str = "loss", reference: str = REFERENCE) -> "Effects":
-        """Of a column of `outcomes`. Raises InputError where the reference or bases are missing."""
+    def fit(cls, rows: pl.DataFrame, outcome: str = FINAL, reference: str = REFERENCE) -> "Effects":
+        """Of a column of `outcomes`; one but the final loss is the same at every budget of a run, and counts once.
+
+        Raises InputError where the reference or bases are missing.
+        """
+        rows = rows if outcome == FINAL else rows.unique("run", keep="first", maintain_order=True)
         rows = against(rows, outcome, reference)
         groups = rows["group"].unique().sort().to_list()
         if len(groups) < FEWEST_BASES:
