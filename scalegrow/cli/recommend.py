@@ -13,6 +13,7 @@ from scalegrow.cli.select import choice_data, load_selection
 from scalegrow.growth import Growth, widens
 from scalegrow.laws.domain import LABELS
 from scalegrow.laws.gamma import STANDARD, GammaLaw
+from scalegrow.plan.advise import TOO_FAR
 from scalegrow.plan.decide import Question
 from scalegrow.plan.gamma import GammaChoice, choose_gamma
 from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
@@ -53,26 +54,23 @@ class Recommendation:
 
     def sentences(self) -> tuple[str, str]:
         """The warm start's and gamma's."""
-        told = []
-        for regime, choice in self.choices.items():
-            first, *others = choice.regret.argsort()[: MOST + 1]
-            beside = ", ".join(f"{choice.candidates[i]} {choice.p_best[i]:.2f}" for i in others)
-            told.append(
-                f"{choice.candidates[first]} with probability {choice.p_best[first]:.2f} of being the best "
-                f"({beside}) in the {regime} regime"
-            )
+        return self._warm_start(), self._gamma()
+
+    def _warm_start(self) -> str:
+        told = [_told(regime, choice) for regime, choice in self.choices.items()]
         pool = len(self.choices[DETERMINISTIC].candidates)
-        warm = (
-            f"Warm start: {'; '.join(told)}; of {pool} candidates that these widths allow. "
-            f"{_rests(self.selection.effects.n_runs, self.outside)}"
+        return (
+            f"Warm start, of {pool} that these widths allow: {'; '.join(told)}. "
+            f"{_rests(self.selection.effects.n_runs, self.outside, 'scalegrow select')}"
         )
+
+    def _gamma(self) -> str:
         best, gain = self.gamma.best, self.gamma.gain
-        gamma = (
-            f"Gamma: {best.value:.2f} ({best.low:.2f} to {best.high:.2f}), {gain.value:+.4f} nats "
-            f"({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}. "
-            f"{_rests(self.law.n_runs, self.gamma.extrapolation)}"
+        return (
+            f"Gamma: {best.value:.2f} ({best.low:.2f} to {best.high:.2f}), which changes a run from scratch by "
+            f"{gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}. "
+            f"{_rests(self.law.n_runs, self.gamma.extrapolation, 'scalegrow gamma --runs')}"
         )
-        return warm, gamma
 
     def as_data(self) -> dict[str, Any]:
         """Both for a program."""
@@ -86,5 +84,15 @@ class Recommendation:
         }
 
 
-def _rests(runs: int, outside: dict[str, float]) -> str:
-    return f"It rests on {runs} small runs; this question {extrapolation_sentence(outside)}."
+def _told(regime: str, choice: Choice) -> str:
+    """The candidate to take and the next, with their probabilities of being the best."""
+    first, *others = choice.regret.argsort()[: 1 + MOST]
+    beside = ", ".join(f"{choice.candidates[i]} {choice.p_best[i]:.2f}" for i in others)
+    return f"{regime}, {choice.candidates[first]} is best with probability {choice.p_best[first]:.2f} ({beside})"
+
+
+def _rests(runs: int, outside: dict[str, float], command: str) -> str:
+    """What a recommendation rests on; beyond TOO_FAR it is no advice."""
+    far = any(not 1 / TOO_FAR <= ratio <= TOO_FAR for ratio in outside.values())
+    caution = f"; so far off it is no advice: measure yours by {command}" if far else ""
+    return f"It rests on {runs} small runs, and this question {extrapolation_sentence(outside)}{caution}."
