@@ -1,4 +1,4 @@
-"""Every number and figure of the reference study, from the shipped tables: docs/claims/NAME.txt and NAME.svg.
+"""Every number and figure of the reference studies, from the shipped tables: docs/claims/NAME.txt and NAME.svg.
 
 python analyses/claims.py [NAME ..]
 """
@@ -11,6 +11,11 @@ import time
 import base_cost
 import factor_kinds
 import gain_by_budget
+import gamma_condensation
+import gamma_curve
+import gamma_growth
+import gamma_settings
+import gamma_tokens
 import growth_bound
 import preservation
 import published_against_ours
@@ -18,6 +23,10 @@ import reliable_factor
 import simple_operators
 import study_laws
 import tuning
+import warm_start_choice
+import warm_start_effects
+import warm_start_ranks
+import warm_start_signals
 from figures import FIGURES
 
 CLAIMS = {
@@ -33,6 +42,15 @@ CLAIMS = {
         factor_kinds,
         study_laws,
         published_against_ours,
+        warm_start_ranks,
+        warm_start_signals,
+        warm_start_effects,
+        warm_start_choice,
+        gamma_curve,
+        gamma_tokens,
+        gamma_settings,
+        gamma_condensation,
+        gamma_growth,
     )
 }
 

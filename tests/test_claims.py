@@ -15,6 +15,12 @@ QUICK = (
     "tuning",
     "base_cost",
     "factor_kinds",
+    "warm_start_ranks",
+    "warm_start_signals",
+    "gamma_tokens",
+    "gamma_settings",
+    "gamma_condensation",
+    "gamma_growth",
 )  # a second each
 
 
