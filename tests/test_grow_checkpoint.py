@@ -197,3 +197,18 @@ def test_the_command_trains_on(base: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     refused = scalegrow("train", *start, "--size", "20k", cwd=tmp_path)
     assert "leave that out beside --start" in refused.stderr
+
+
+def test_the_new_block_has_its_own_gamma(base: Path, tmp_path: Path) -> None:
+    shape = tiny_config().model.shape
+    target = widened_shape(shape, 2)
+    grown = {}
+    for gamma in (None, 0.5, 1.0):
+        out = tmp_path / str(gamma)
+        growth = plan(shape, target, "szp", arguments=Arguments(shrink=0.0, gamma=gamma))
+        grow_checkpoint(base, out, growth, Policies(), tmp_path / "packed")
+        grown[gamma] = load_file(out / "step_00000000" / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(grown[None][name], grown[0.5][name])  # the base's
+    ratio = grown[1.0][name] / grown[0.5][name]  # one draw, at d^-1 and d^-1/2
+    assert torch.allclose(ratio, torch.full_like(ratio, target.d_model**-0.5))

@@ -27,10 +27,10 @@ from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.runs.finished import read_note, write_note
 from scalegrow.runs.log import last_step, read_records, status_of
-from scalegrow.runs.study import parse_study
+from scalegrow.runs.study import Member, parse_study
 from scalegrow.train import member as member_module
 from scalegrow.train.estimate import cost, measured_rate, time_left
-from scalegrow.train.member import Job, execute, finished, seconds
+from scalegrow.train.member import Job, execute, finished, growth_plan, seconds
 from scalegrow.train.stages import stages
 from scalegrow.train.state import checkpoints
 from scalegrow.train.sweep import claimed, jobs_of, require_texts, share_done, table
@@ -665,3 +665,20 @@ def test_a_damaged_note_means_not_finished(text: str, tmp_path: Path) -> None:
 def test_a_note_is_read_as_written(tmp_path: Path) -> None:
     write_note(tmp_path, NOTE)
     assert read_note(tmp_path) == NOTE
+
+
+def grown_with(**settings: str) -> Member:
+    """A grown member of a study whose runs differ from their bases in these lines."""
+    lines = "\n".join(f"{name.replace('__', '.')} = {value}" for name, value in settings.items())
+    study = parse_study(tiny_study() + f"{lines}\nbase_settings.init.gamma = 0.5\n")
+    return next(member for member in study.members() if member.origin)
+
+
+def test_a_grown_run_s_gamma_is_its_new_block_s() -> None:
+    assert growth_plan(grown_with(settings__init__gamma="1.0")).arguments.gamma == 1.0
+    assert growth_plan(grown_with(settings__init__gamma="0.5")).arguments.gamma is None
+
+
+def test_an_init_that_growing_cannot_follow_is_refused() -> None:
+    with pytest.raises(InputError, match="in gamma alone"):
+        growth_plan(grown_with(settings__init__depth_scaled="true"))

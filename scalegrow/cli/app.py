@@ -341,6 +341,10 @@ def grow(
     norm_rescale: Annotated[bool, typer.Option("--norm-rescale", help="SZP: gains as in zero_pad.")] = False,
     share: Annotated[float, typer.Option(help="structured_non_clone: what readers take from mixtures.")] = 0.25,
     learn_steps: Annotated[int, typer.Option(help="Steps in which LiGO learns its maps.")] = 100,
+    gamma: Annotated[
+        float | None,
+        typer.Option(help="The new block's, of std = fan_in^-gamma; default the base's."),
+    ] = None,
     moments: Annotated[
         str, typer.Option(help="carry, raw, asymmetric or reset; auto: as the operator's authors do.")
     ] = "auto",
@@ -365,7 +369,7 @@ def grow(
     from scalegrow.cli.grow_hf import run as run_directory
 
     arguments = {"shrink": shrink, "noise": noise, "norm_rescale": norm_rescale}
-    arguments |= {"seed": seed, "share": share, "learn_steps": learn_steps}
+    arguments |= {"seed": seed, "share": share, "learn_steps": learn_steps, "gamma": gamma}
     policies = {"moments": moments, "counter": counter, "schedule": schedule, "data": data, "rates": rates}
     target = Target(factor, width, layers, tuple(to or ()), untie)
     place = one_place(out, path_out)

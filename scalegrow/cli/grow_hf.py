@@ -57,6 +57,8 @@ def run(
 ) -> None:
     """Grow, and say what was done."""
     require_no_policies(policies)
+    if arguments["gamma"] is not None:
+        raise InputError("--gamma is for checkpoints of ours: a directory says its own initializer_range.")
     try:
         from scalegrow.train.hf import grow_directory, open_base
     except ImportError:

@@ -237,11 +237,13 @@ def grower(base: RunConfig, plan: Plan) -> Grower:
 
 
 def target_config(base: RunConfig, plan: Plan) -> RunConfig:
-    """The target's config: the base's, with the target's shape and the epsilon its norms need.
+    """The target's config: the base's, with the target's shape, the epsilon its norms need and its own gamma.
 
     zero_pad multiplies the stream's mean square by n / n', so its epsilon shrinks alike; muP's base stays the
     base's, so rates and multipliers follow from the new widths.
     """
+    if plan.arguments.gamma is not None:
+        base = replace(base, init=replace(base.init, gamma=plan.arguments.gamma))
     if isinstance(plan.target, MLPShape):
         return replace(base, model=Network(plan.target))
     assert isinstance(base.model, Decoder)

@@ -10,14 +10,14 @@ import torch
 from scalegrow.budget import Budget
 from scalegrow.errors import InputError
 from scalegrow.runs.branches import trained_flops
-from scalegrow.runs.config import RunConfig
+from scalegrow.runs.config import Init, RunConfig
 from scalegrow.runs.finished import SIGNALS, read_note, write_note
 from scalegrow.runs.log import read_records
 from scalegrow.runs.study import Member, Origin
 from scalegrow.train.candidates import Candidate
 from scalegrow.train.checkpoint_growth import grow_checkpoint
 from scalegrow.train.distributed import start_ranks
-from scalegrow.train.operators import Plan, plan
+from scalegrow.train.operators import Arguments, Plan, plan
 from scalegrow.train.run import BusyError, kept_config, train
 from scalegrow.train.signals import signals
 from scalegrow.train.stages import Stage, stages
@@ -130,7 +130,21 @@ def growth_plan(member: Member) -> Plan:
     assert origin is not None
     candidate = Candidate.parse(origin.candidate, origin.seed)
     shapes = origin.base.config.model.shape, member.config.model.shape
-    return plan(*shapes, candidate.operator, candidate.depth_operator, candidate.arguments)
+    arguments = with_gamma(candidate.arguments, origin.base.config.init, member.config.init)
+    return plan(*shapes, candidate.operator, candidate.depth_operator, arguments)
+
+
+def with_gamma(arguments: Arguments, base: Init, target: Init) -> Arguments:
+    """With the target's gamma, where it is not the base's. Raises InputError where inits differ in more."""
+    if arguments.gamma not in (None, target.gamma):
+        raise InputError(
+            f"gamma = {arguments.gamma:g} and init.gamma = {target.gamma:g}: say it as a setting alone."
+        )
+    if replace(base, gamma=target.gamma) != target:
+        raise InputError(
+            "a grown run's first weights differ from its base's in gamma alone: set init alike for both."
+        )
+    return arguments if target.gamma == base.gamma else replace(arguments, gamma=target.gamma)
 
 
 def checkpoint_name(base: RunConfig, origin: Origin) -> str:

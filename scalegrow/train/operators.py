@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scalegrow.errors import InputError
 from scalegrow.growth import OPERATORS, operator
+from scalegrow.runs.config import Init
 from scalegrow.shape import MLPShape, ModelShape, Shape
 from scalegrow.train.axes import AxisName
 from scalegrow.train.maps import (
@@ -54,7 +55,8 @@ class Arguments:
     shrink is SZP's lambda. noise is a std: for szp relative to the target's first weights, for tile_noise and
     perturbative_copy relative to each tensor's root mean square. norm_rescale lets SZP rescale gains as zero_pad
     does. share is what the readers of a structured non-clone take from its mixtures. learn_steps is how long LiGO
-    learns its maps.
+    learns its maps. gamma is that of the target's first weights, which new entries and SZP's noise are drawn from;
+    None: the base's.
     """
 
     shrink: float = 0.4
@@ -63,6 +65,7 @@ class Arguments:
     seed: int = 0
     share: float = 0.25
     learn_steps: int = 100
+    gamma: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.shrink <= 1:
@@ -77,6 +80,8 @@ class Arguments:
             raise InputError(f"share = {self.share!r}: give a share from 0 to 1, such as 0.25.")
         if not 1 <= self.learn_steps <= 10**6:
             raise InputError(f"learn_steps = {self.learn_steps!r}: give a whole number from 1, such as 100.")
+        if self.gamma is not None:
+            Init(gamma=self.gamma)
 
 
 @dataclass(frozen=True)
