@@ -681,4 +681,4 @@ def test_a_grown_run_s_gamma_is_its_new_block_s() -> None:
 
 def test_an_init_that_growing_cannot_follow_is_refused() -> None:
     with pytest.raises(InputError, match="in gamma alone"):
-        growth_plan(grown_with(settings__init__depth_scaled="true"))
+        growth_plan(grown_with(settings__init__depth_scaled="true", base_settings__init__depth_scaled="false"))
