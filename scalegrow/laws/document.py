@@ -11,10 +11,10 @@ from scalegrow.errors import InputError
 
 def write_document(path: Path, schema: str, data: Mapping[str, Any]) -> None:
     """Readers see the old file or the new one, never half of one. Raises InputError where it cannot be written."""
-    text = json.dumps({"schema": schema, **data}, separators=(",", ":"), allow_nan=False)
+    fields = [f"{_compact(name)}:{_lines(value)}" for name, value in {"schema": schema, **data}.items()]
     try:
         with new_file(path) as partial:
-            partial.write_text(text.replace("],[", "],\n[") + "\n", encoding="utf-8")
+            partial.write_text("{" + ",\n".join(fields) + "}\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
 
@@ -30,3 +30,14 @@ def read_document(path: Path, schema: str, advice: str) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("schema") != schema:
         raise InputError(f"{path} is not of schema {schema}: {advice}.")
     return data
+
+
+def _lines(value: Any) -> str:
+    """A list of lists a line each, so that a changed draw is a changed line."""
+    if isinstance(value, list) and value and all(isinstance(row, list) for row in value):
+        return "[" + ",\n".join(map(_compact, value)) + "]"
+    return _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
