@@ -111,11 +111,16 @@ def resampled(
         return problem.y, counts[:, obs.cluster].astype(float)
     f = problem.surface.value(optimum.theta[None])[0][0]
     if method == "wild-cluster":
-        sizes = WEBB if obs.n_clusters < FEW_CLUSTERS else np.ones(1)
-        weights = rng.choice(np.concatenate([-sizes, sizes]), size=(M, obs.n_clusters))
+        weights = random_signs(obs.n_clusters, M, rng)
         return f + weights[:, obs.cluster] * inflated_residuals(setup, optimum), ones
     scale = robust_scale(problem.y - f, int(problem.free.sum()))
     return f + rng.normal(0.0, scale, size=(M, n)), ones
+
+
+def random_signs(clusters: int, M: int, rng: np.random.Generator) -> FloatArray:
+    """A weight for each cluster in M draws, (M, clusters): -1 or 1, or one of Webb's six of few clusters."""
+    sizes = WEBB if clusters < FEW_CLUSTERS else np.ones(1)
+    return rng.choice(np.concatenate([-sizes, sizes]), size=(M, clusters))
 
 
 def robust_scale(r: FloatArray, n_free: int) -> float:
@@ -137,8 +142,13 @@ def inflated_residuals(setup: Setup, optimum: Optimum) -> FloatArray:
     out = residuals.copy()
     for c in range(setup.observations.n_clusters):
         rows = np.flatnonzero(setup.observations.cluster == c)
-        values, vectors = np.linalg.eigh(np.eye(len(rows)) - q[rows] @ q[rows].T)
-        inverse = vectors @ np.diag(np.maximum(values, LEAST_FREEDOM) ** -1) @ vectors.T
-        out[rows] = inverse @ residuals[rows]
+        out[rows] = without_leverage(q[rows] @ q[rows].T, residuals[rows])
     freedom = max(setup.observations.n_clusters - int(setup.problem.free.sum()), 3)
     return out * np.sqrt(freedom / (freedom - 2))
+
+
+def without_leverage(hat: FloatArray, residuals: FloatArray) -> FloatArray:
+    """(I - H_cc)^-1 r_c of one cluster: its residuals (k,) about a fit without it, by its hat matrix (k, k)."""
+    values, vectors = np.linalg.eigh(np.eye(len(residuals)) - hat)
+    inverse = vectors @ np.diag(np.maximum(values, LEAST_FREEDOM) ** -1) @ vectors.T
+    return np.asarray(inverse @ residuals)
