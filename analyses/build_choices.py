@@ -11,7 +11,7 @@ from initialisations import plain, scratch
 
 from scalegrow.cli.gamma import SCHEMA
 from scalegrow.laws.document import write_document
-from scalegrow.laws.gamma import fit_gamma
+from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.selection import Selection, write_selection
 from scalegrow.runs.shipped import DATA
 

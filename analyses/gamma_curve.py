@@ -13,7 +13,8 @@ from figures import COLOURS, save
 from initialisations import STUDIES, changes, mean, plain, scratch, size
 
 from scalegrow.errors import InputError
-from scalegrow.laws.gamma import NAMES, STANDARD, GammaLaw, fit_gamma
+from scalegrow.laws.gamma import NAMES, STANDARD, GammaLaw
+from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.gamma import choose_gamma, grid
 
 

@@ -190,12 +190,9 @@ def gamma(
     strict: Strict = False,
 ) -> None:
     """The loss against gamma, of std = fan_in^-gamma, and the gamma to initialise with."""
-    from scalegrow.budget import Budget
     from scalegrow.cli.gamma import Asked, run
-    from scalegrow.units import parse_count
 
-    N = parse_count(size)
-    asked = Asked(N, Budget.parse(budget).tokens(N) / N, norm_eps, level, runs or law)
+    asked = Asked.of(size, budget, norm_eps, level, runs or law)
     run(asked, runs, where or [], out, as_json=json, strict=strict)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import typer
 
+from scalegrow.budget import Budget
 from scalegrow.cli.data import chosen_rows
 from scalegrow.cli.render import (
     EXIT_OUTSIDE,
@@ -23,12 +24,13 @@ from scalegrow.cli.render import (
 from scalegrow.errors import InputError
 from scalegrow.laws.document import read_document, write_document
 from scalegrow.laws.domain import LABELS
-from scalegrow.laws.gamma import STANDARD, GammaLaw, fit_gamma
+from scalegrow.laws.gamma import STANDARD, GammaLaw
+from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.gamma import GammaChoice, choose_gamma, grid
 from scalegrow.runs.config import epsilon_gamma
 from scalegrow.runs.shipped import load_table, shipped_choice
 from scalegrow.shape import shape_for
-from scalegrow.units import format_count
+from scalegrow.units import format_count, parse_count
 
 SCHEMA = "scalegrow-gamma-law/1"
 ADVICE = "make one with 'scalegrow gamma --runs TABLE --out FILE'"
@@ -45,6 +47,14 @@ class Asked:
     level: float
     law: str
 
+    @classmethod
+    def of(cls, size: str, budget: str, norm_eps: float, level: float, law: str) -> "Asked":
+        """From the words of the command line. Raises InputError."""
+        N = parse_count(size)
+        if (D := Budget.parse(budget).tokens(N)) < 1:
+            raise InputError(f"{budget} of {format_count(N)} parameters is less than one token: give more.")
+        return cls(N, D / N, norm_eps, level, law)
+
     @property
     def gamma_eps(self) -> float:
         """Where this norm stops normalising embeddings of the ladder's width, without muP."""
@@ -59,10 +69,11 @@ def run(
         raise InputError("--out and --where are for a law that is fitted: give the runs to fit as --runs TABLE.")
     law = fit_gamma(chosen_rows(load_table(runs), where)) if runs else load_gamma(asked.law)
     found = choose_gamma(law, asked.N, asked.tpp, asked.level)
+    answer = as_data(law, found, asked)  # before anything is written: it refuses what is nonsense
     if out:
         write_document(out, SCHEMA, law.to_data())
     if as_json:
-        print_json(as_data(law, found, asked))
+        print_json(answer)
     else:
         show(law, found, asked)
     if strict and any(ratio != 1 for ratio in found.extrapolation.values()):
@@ -72,11 +83,11 @@ def run(
 def load_gamma(name: str) -> GammaLaw:
     """A law by path, or a shipped one by name. Raises InputError."""
     path = Path(name)
-    path = path if path.suffix or path.exists() else shipped_choice(f"gamma_{name}")
+    path = path if path.suffix or path.exists() else shipped_choice(name, "gamma_")
     data = read_document(path, SCHEMA, ADVICE)
     try:
         return GammaLaw.from_data(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is damaged ({error}): {ADVICE}.") from None
 
 
@@ -100,7 +111,10 @@ def show(law: GammaLaw, found: GammaChoice, asked: Asked) -> None:
         f"\nLaw: {asked.law}, {law.n_runs} runs on {law.data}, scatter of one {law.noise:.4f}; "
         f"this question {extrapolation_sentence(found.extrapolation)}."
     )
-    out.print(f"Norm epsilon {asked.norm_eps:g} stops normalising embeddings from gamma {asked.gamma_eps:.2f} on.")
+    out.print(
+        f"Without muP, a norm epsilon of {asked.norm_eps:g} stops normalising embeddings from gamma "
+        f"{asked.gamma_eps:.2f} on."
+    )
     out.print(f"Advice: {advice(law, found)}")
 
 
@@ -108,11 +122,14 @@ def advice(law: GammaLaw, found: GammaChoice) -> str:
     """One sentence: take the best gamma, or why not to."""
     low, high = law.gammas
     take = f"--set init.gamma={found.best.value:.2f}"
-    if not found.inside:
-        return f"none: the best gamma's interval reaches an end of the measured ones, {low:g} to {high:g}."
     if found.gain.high >= 0:
         return f"keep {STANDARD:g}: no gamma is surely better at this size and budget."
-    if any(ratio != 1 for ratio in found.extrapolation.values()):
+    if not found.inside:
+        return f"none: the best gamma's interval reaches an end of the measured ones, {low:g} to {high:g}."
+    outside = [name for name, ratio in found.extrapolation.items() if ratio != 1]
+    if unknown := [LABELS[name] for name in law.trendless if name in outside]:
+        return f"none: runs of one number of {unknown[0]} do not tell how gamma moves with it."
+    if outside:
         return f"{take} if runs of your own at a smaller size agree, for this lies beyond what was measured."
     return f"{take}."
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalegrow.laws.gamma import GammaLaw
+from scalegrow.laws.forecast import LEVEL
+from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.laws.points import FloatArray, Points
-from scalegrow.plan.decide import Estimate
+from scalegrow.plan.decide import Estimate, estimate
 
 GRID = 0.01  # between the gammas at which a curve is looked at
 
@@ -20,8 +21,8 @@ class GammaChoice:
     """What a law says at one size and budget, with intervals of its mean.
 
     best: the gamma of least loss within the measured ones. gain: L(best's value) - L(0.5). critical: the largest
-    gamma that does no worse than 0.5, inf where all measured ones above best do so. inside: whether the interval
-    of best stays off the ends of the measured gammas. extrapolation: per variable, how many times beyond the runs.
+    gamma that does no worse than 0.5, inf where the largest measured does so. inside: whether the interval of best
+    stays off the ends of the measured gammas. extrapolation: per variable, how many times beyond the runs.
     """
 
     best: Estimate
@@ -31,17 +32,21 @@ class GammaChoice:
     extrapolation: dict[str, float]
 
 
-def choose_gamma(law: GammaLaw, N: float, tpp: float, level: float = 0.95) -> GammaChoice:
-    """The best gamma and what it gains at N parameters and tpp tokens per parameter."""
+def choose_gamma(law: GammaLaw, N: float, tpp: float, level: float = LEVEL) -> GammaChoice:
+    """The best gamma and what it gains at N parameters and tpp tokens per parameter.
+
+    Raises InputError unless 0 < level < 1.
+    """
     gammas = grid(law)
     value, draws = law.change(gammas, N, tpp)
-    place = int(value.argmin())
-    best = _estimate(float(gammas[place]), gammas[draws.argmin(1)], level)
+    lowest = _lowest(gammas, value[None])
+    best = estimate(lowest, _lowest(gammas, draws), level)
+    gain, of_draws = law.change(lowest, N, tpp)
     ratios = law.domain.extrapolation(Points.of(N, N * tpp))
     return GammaChoice(
         best,
-        _estimate(float(value[place]), draws[:, place], level),
-        _estimate(float(_critical(gammas, value[None])[0]), _critical(gammas, draws), level),
+        estimate(gain, of_draws[:, 0], level),
+        estimate(_critical(gammas, value[None]), _critical(gammas, draws), level),
         bool(gammas[0] < best.low and best.high < gammas[-1]),
         {name: float(ratio[0]) for name, ratio in ratios.items()},
     )
@@ -50,17 +55,27 @@ def choose_gamma(law: GammaLaw, N: float, tpp: float, level: float = 0.95) -> Ga
 def grid(law: GammaLaw, step: float = GRID) -> FloatArray:
     """The measured gammas, from the least to the largest, about `step` apart."""
     low, high = law.gammas
-    return np.linspace(low, high, round((high - low) / step) + 1)
+    return np.linspace(low, high, max(round((high - low) / step), 2) + 1)
+
+
+def _lowest(gammas: FloatArray, change: FloatArray) -> FloatArray:
+    """The gamma of least change, [M] of [M, n]: within the grid, the vertex of the parabola about the least."""
+    place = change.argmin(1)
+    middle = np.clip(place, 1, gammas.size - 2)
+    left, least, right = (change[np.arange(len(change)), middle + side] for side in (-1, 0, 1))
+    bend, lean = (left - least) + (right - least), np.where(place == middle, left - right, 0.0)
+    steps = np.divide(lean, 2 * bend, out=np.zeros_like(lean), where=lean != 0)
+    return np.asarray(gammas[place] + (gammas[1] - gammas[0]) * steps)
 
 
 def _critical(gammas: FloatArray, change: FloatArray) -> FloatArray:
-    """The largest gamma whose change is at most nought, [M] of [M, n]; inf where the last one's is."""
+    """The largest gamma whose change is at most nought, [M] of [M, n]; inf where the last one's is.
+
+    Between two of the grid along their line; never below the standard gamma, whose change is nought.
+    """
     good = change <= 0
-    last = gammas.size - 1 - good[:, ::-1].argmax(1)
-    found = np.where(good.any(1), gammas[last], gammas[0])
+    last = np.clip(gammas.size - 1 - good[:, ::-1].argmax(1), 0, gammas.size - 2)
+    here, after = (change[np.arange(len(change)), last + side] for side in (0, 1))
+    crossing = gammas[last] + (gammas[1] - gammas[0]) * here / np.where(after > here, here - after, -math.inf)
+    found = np.where(good.any(1), np.maximum(crossing, STANDARD), STANDARD)
     return np.where(good[:, -1], math.inf, found)
-
-
-def _estimate(value: float, draws: FloatArray, level: float) -> Estimate:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return Estimate(value, float(low), float(high))

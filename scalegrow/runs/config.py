@@ -18,6 +18,7 @@ from scalegrow.shape import MLPShape, ModelShape
 
 ScheduleKind = Literal["wsd", "cosine", "constant"]
 LARGEST_MULTIPLIER = 1e6
+LARGEST_GAMMA = 4.0
 WATCHING = ("budgets", "evaluation", "checkpoint_seconds", "log_every")  # these decide no weights
 
 
@@ -89,7 +90,8 @@ class Init:
     depth_scaled: bool = False
 
     def __post_init__(self) -> None:
-        _require(0 <= self.gamma <= 4, "init.gamma", self.gamma, "a number from 0 to 4: 0.5 is standard, 1 small")
+        known = 0 <= self.gamma <= LARGEST_GAMMA
+        _require(known, "init.gamma", self.gamma, "a number from 0 to 4: 0.5 is standard, 1 small")
         for name in ("embedding", "hidden", "head"):
             self.rule(name)
 
@@ -110,8 +112,9 @@ def epsilon_gamma(norm_eps: float, width: int) -> float:
     """gamma_eps = -ln(eps) / (2 ln d): from here on embeddings of std d^-gamma drown in the norm's epsilon.
 
     Their mean square d^(-2 gamma) falls below eps and the norm stops normalising (arXiv 2606.17945 names the
-    effect; 0.83 at eps 1e-5 and d = 1024).
+    effect; 0.83 at eps 1e-5 and d = 1024). Raises InputError unless 0 < eps < 1.
     """
+    _require(0 < norm_eps < 1, "norm_eps", norm_eps, "a number between 0 and 1, such as 1e-5")
     return -math.log(norm_eps) / (2 * math.log(width)) if width > 1 else math.inf
 
 

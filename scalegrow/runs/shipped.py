@@ -46,10 +46,15 @@ def shipped_fit(name: str) -> Path:
     return path
 
 
-def shipped_choice(name: str) -> Path:
-    """The path of what was fitted for a choice, of a warm start or of gamma. Raises InputError on other names."""
-    path = DATA / "choices" / f"{name}.json"
+def shipped_choice(name: str, family: str = "") -> Path:
+    """The path of what was fitted for a choice, of a warm start or, of the family "gamma_", of gamma.
+
+    Raises InputError on other names.
+    """
+    path = DATA / "choices" / f"{family}{name}.json"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in (DATA / "choices").glob("*.json")))
-        raise InputError(f"'{name}' is neither a file nor comes with scalegrow: give a path or one of {known}.")
+        stems = sorted(p.stem for p in (DATA / "choices").glob(f"{family}*.json"))
+        known = ", ".join(stem.removeprefix(family) for stem in stems)
+        there = f"give a path or one of {known}" if known else "give a path"
+        raise InputError(f"'{name}' is neither a file nor comes with scalegrow: {there}.")
     return path
