@@ -134,7 +134,7 @@ def test_infinity_is_null(command: Command, tmp_path: Path) -> None:
 
 def test_strict_exits_with_3_outside_only(command: Command, law: str) -> None:
     assert command(*ASK, "--law", law, "--strict")[0] == 0
-    for asked in (("--size", "10M", "--budget", "10tpp"), ("--size", "60k", "--budget", "100tpp")):
+    for asked in (("--size", "1M", "--budget", "10tpp"), ("--size", "60k", "--budget", "100tpp")):
         code, out, _ = command(*asked, "--law", law, "--strict")
         assert code == 3
         assert "EXTRAPOLATES" in out

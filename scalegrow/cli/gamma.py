@@ -26,6 +26,7 @@ from scalegrow.laws.document import read_document, write_document
 from scalegrow.laws.domain import LABELS
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.laws.gamma_fit import fit_gamma
+from scalegrow.plan.advise import TOO_FAR
 from scalegrow.plan.gamma import GammaChoice, choose_gamma, grid
 from scalegrow.runs.config import epsilon_gamma
 from scalegrow.runs.shipped import load_table, shipped_choice
@@ -122,11 +123,13 @@ def advice(law: GammaLaw, found: GammaChoice) -> str:
     """One sentence: take the best gamma, or why not to."""
     low, high = law.gammas
     take = f"--set init.gamma={found.best.value:.2f}"
+    outside = {name: max(ratio, 1 / ratio) for name, ratio in found.extrapolation.items() if ratio != 1}
+    if (far := max(outside.values(), default=1.0)) > TOO_FAR:
+        return f"none: this lies {far:.3g} times beyond the runs; sweep gamma nearer to it, and fit with --runs."
     if found.gain.high >= 0:
         return f"keep {STANDARD:g}: no gamma is surely better at this size and budget."
     if not found.inside:
         return f"none: the best gamma's interval reaches an end of the measured ones, {low:g} to {high:g}."
-    outside = [name for name, ratio in found.extrapolation.items() if ratio != 1]
     if unknown := [LABELS[name] for name in law.trendless if name in outside]:
         return f"none: runs of one number of {unknown[0]} do not tell how gamma moves with it."
     if outside:
