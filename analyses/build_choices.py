@@ -3,11 +3,11 @@
     python analyses/build_choices.py
 
 selection: every setting of the selection study. gamma_stories, gamma_text: runs from scratch with a norm epsilon
-of 1e-5 and without a gate.
+of 1e-5 and without a gate, on novels up to gamma = 1.1.
 """
 
 import warm_starts
-from initialisations import plain, scratch
+from initialisations import fitted
 
 from scalegrow.cli.gamma import SCHEMA
 from scalegrow.laws.document import write_document
@@ -25,7 +25,7 @@ def main() -> None:
     write_selection(selection, CHOICES / "selection.json")
     print(f"selection.json: {selection.effects.n_runs} runs from {selection.effects.n_bases} bases")
     for name, study in GAMMA.items():
-        law = fit_gamma(plain(scratch(study)))
+        law = fit_gamma(fitted(study))
         write_document(CHOICES / f"{name}.json", SCHEMA, law.to_data())
         print(f"{name}.json: {law.n_runs} runs on {law.data}")
 

@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, save
-from initialisations import STUDIES, changes, mean, plain, scratch, size
+from initialisations import STUDIES, changes, fitted, mean, plain, scratch, size
 
 from scalegrow.errors import InputError
 from scalegrow.laws.gamma import NAMES, STANDARD, GammaLaw
@@ -22,7 +22,7 @@ def main() -> None:
     drawn = []
     for study, label in STUDIES.items():
         found = plain(scratch(study))
-        law = fit_gamma(found)
+        law = fit_gamma(fitted(study))
         low, high = np.quantile(law.draws, [0.025, 0.975], axis=0)
         print(f"{label}: {law.n_runs} runs, one scatters by {law.noise:.4f} about the curve of its cell")
         told = zip(NAMES, law.coefficients, low, high, strict=True)
@@ -35,7 +35,7 @@ def main() -> None:
             gain = f"{c.gain.value:+.4f} ({c.gain.low:+.4f} to {c.gain.high:+.4f})"
             critical = f"{c.critical.value:.2f} ({c.critical.low:.2f} to {c.critical.high:.2f})"
             print(f"  {size(n_params):6s} {budget:<4d} {best:20s} {gain:32s} {critical}")
-        held_out(found)
+        held_out(fitted(study))
         scatter(found)
         drawn.append(points(label, found, law))
     draw(pl.concat(drawn))

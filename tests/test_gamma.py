@@ -11,7 +11,7 @@ from gammas import BUDGETS, FLAT, GAMMAS, MIDDLE, MILD, SIZES, law_of, study
 from scalegrow.cli.gamma import advice
 from scalegrow.errors import InputError
 from scalegrow.laws.gamma import NAMES, STANDARD, GammaLaw, curve, curve_gradient
-from scalegrow.laws.gamma_fit import Cells, fit_gamma, inflated
+from scalegrow.laws.gamma_fit import Cells, fit_gamma, inflated, weighted_fit
 from scalegrow.laws.gamma_rows import gamma_rows
 from scalegrow.plan.gamma import GammaChoice, choose_gamma
 
@@ -142,10 +142,10 @@ def test_sizes_that_differ_by_two_have_a_trend_whatever_their_share() -> None:
 def test_residuals_are_those_of_a_law_without_the_run() -> None:
     """By deleting each run from the linearised problem, an L* for every cell and all, and solving again."""
     rows = study(MILD, NOISE)
-    law, told = fit_gamma(rows, draws=1), cells(rows)
+    law, told = fit_gamma(rows, draws=1), weighted_fit(cells(rows))[0]
     dummies = (told.cell[:, None] == np.arange(told.cell.max() + 1)).astype(float)
     tangent = curve_gradient(law.coefficients[None], told.gamma, told.where)[:, 0].T
-    design, left = np.hstack([tangent, dummies]), told.residuals(law.coefficients)
+    design, left = told.root[:, None] * np.hstack([tangent, dummies]), told.residuals(law.coefficients)
     stretch = np.sqrt(told.freedom / (told.freedom - 2))
     found = inflated(told, law.coefficients) / stretch
     for run in range(told.n_runs):
@@ -158,10 +158,11 @@ def test_residuals_are_those_of_a_law_without_the_run() -> None:
 def test_one_loss_a_run_gives_statsmodels_hc3() -> None:
     """HC3 (MacKinnon and White 1985) is CR3 of runs with one row each."""
     rows = study(MILD, NOISE, budgets=(10.0,))
-    law, told = fit_gamma(rows, draws=1), cells(rows)
+    law, told = fit_gamma(rows, draws=1), weighted_fit(cells(rows))[0]
     dummies = (told.cell[:, None] == np.arange(told.cell.max() + 1)).astype(float)
     tangent = curve_gradient(law.coefficients[None], told.gamma, told.where)[told.free, 0].T
-    peer = sm.OLS(told.residuals(law.coefficients), np.hstack([tangent, dummies])).fit(cov_type="HC3")
+    design = told.root[:, None] * np.hstack([tangent, dummies])
+    peer = sm.OLS(told.residuals(law.coefficients), design).fit(cov_type="HC3")
     inverse = np.linalg.pinv(told.jacobian(law.coefficients)[:, told.free])
     ours = inverse * inflated(told, law.coefficients) / np.sqrt(told.freedom / (told.freedom - 2))
     p = int(told.free.sum())
@@ -171,12 +172,23 @@ def test_one_loss_a_run_gives_statsmodels_hc3() -> None:
 def test_draws_spread_as_the_jackknife_over_runs_says() -> None:
     """Where noise is small the law is nearly linear: the draws' covariance is that of CR3, to their number."""
     rows = study(MILD, NOISE / 10)
-    law, told = fit_gamma(rows, draws=1500), cells(rows)
+    law, told = fit_gamma(rows, draws=1500), weighted_fit(cells(rows))[0]
     moved = np.linalg.pinv(told.jacobian(law.coefficients)) * inflated(told, law.coefficients)
     by_run = np.array([moved[:, told.run == run].sum(1) for run in range(told.n_runs)])
     expected = np.sqrt(np.diag(by_run.T @ by_run))
     assert law.draws.std(0) == pytest.approx(expected, rel=0.1)
     assert law.draws.mean(0) == pytest.approx(law.coefficients, abs=0.2 * expected.max())
+
+
+def test_gammas_that_scatter_more_weigh_less() -> None:
+    """Noise ten times as large at two gammas: their root weight is about a tenth, shrunk by the ridge."""
+    rows = study(MILD, NOISE)
+    loud = pl.col("gamma") >= 1.3
+    noise = pl.Series(np.random.default_rng(1).normal(0, 10 * NOISE, len(rows)))
+    told = weighted_fit(cells(rows.with_columns(loss=pl.col("loss") + pl.when(loud).then(noise).otherwise(0))))[0]
+    ratio = told.root[told.gamma >= 1.3].mean() / told.root[told.gamma < 1.3].mean()
+    assert 0.05 < ratio < 0.3
+    assert np.median(told.root) == pytest.approx(1)
 
 
 SMALL = {"sizes": SIZES[:2]}

@@ -1,8 +1,8 @@
 """The law of the loss against gamma, fitted to a run table.
 
 L* is free in every cell (one size, budget and seed), whose runs saw the same batches. gN, aN, gD, aD are nought
-where the runs vary no size, or no budget. Least squares; draws are refits with the signs of whole runs at random,
-since the budgets of a run share a trunk (wild-cluster, laws/uncertainty.py). Symbols as in laws/gamma.py.
+where the runs vary no size, or no budget. Weighted least squares; draws are refits with the signs of whole runs at
+random, since the budgets of a run share a trunk (wild-cluster, laws/uncertainty.py). Symbols as in laws/gamma.py.
 """
 
 import math
@@ -25,6 +25,9 @@ IntArray = npt.NDArray[np.intp]
 START = np.array([0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0, 0.1])
 STARTS = (0.25, 0.5, 0.75)  # of g0, between the least gamma measured and the largest
 DRAWS = 1000
+RIDGE = 5.0  # var(ln chi^2_1) over a prior variance of 1 for ln v's effects
+WEIGHINGS = 2
+LEAST_SQUARE = 1e-4  # of the mean square residual, added before logarithms
 REACH = math.log(1.5)  # between the least and the largest: sizes and budgets that lie closer tell no trend
 
 
@@ -42,7 +45,7 @@ def fit_gamma(rows: pl.DataFrame, draws: int = DRAWS, seed: int = 0) -> GammaLaw
             f"{told.n_runs} runs cannot determine {told.free.sum()} coefficients and the loss of {told.groups} "
             "sizes and seeds: sweep more gammas, or more seeds."
         )
-    theta = _least_squares(told)
+    told, theta = weighted_fit(told)
     noise = math.sqrt(float(np.sum(told.residuals(theta) ** 2)) / told.freedom_of_losses)
     return GammaLaw(
         theta,
@@ -61,7 +64,7 @@ class Cells:
     """Losses less the mean of their cell, and the curve so centred: a Surface of n points, its state the gradient.
 
     where: ln N / N0 and ln tpp / tpp0 [2, n]. cell numbers the rows whose L* is shared, run the independent runs.
-    groups: how many sizes and seeds there are.
+    groups: how many sizes and seeds there are. root [n]: of each loss' weight; loss and curve come times it.
     """
 
     gamma: FloatArray
@@ -70,6 +73,7 @@ class Cells:
     cell: IntArray
     run: IntArray
     groups: int
+    root: FloatArray
 
     @classmethod
     def of(cls, rows: pl.DataFrame, middle: tuple[float, float]) -> "Cells":
@@ -77,8 +81,22 @@ class Cells:
         where = np.log(rows.select(pl.col("n_params") / middle[0], pl.col("tpp") / middle[1]).to_numpy().T)
         cell, run = _numbered(rows, CELL), _numbered(rows, ("run",))
         groups = rows.select("n_params", "seed").n_unique()
-        made = cls(rows["gamma"].to_numpy(), rows["loss"].to_numpy(), where, cell, run, groups)
+        gamma, loss = rows["gamma"].to_numpy(), rows["loss"].to_numpy()
+        made = cls(gamma, loss, where, cell, run, groups, np.ones(len(loss)))
         return replace(made, loss=made.centred(made.loss))
+
+    def weighted(self, theta: FloatArray) -> "Cells":
+        """With weights 1 / v from the residuals r: ln v = an effect of gamma + one of the size and budget.
+
+        Multiplicative heteroscedasticity (Harvey 1976), by ridge regression of ln r^2 so that few runs say little:
+        far from the best gamma seeds lie ten times further apart. The median weight is 1.
+        """
+        squares = np.square(self.residuals(theta) / self.root)
+        z = np.log(squares + LEAST_SQUARE * squares.mean())
+        x = np.concatenate([_one_hot(self.gamma), _one_hot(self.where.sum(0) + 1e3 * self.where[0])], axis=1)
+        v = x @ np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (z - z.mean()))
+        root = np.exp((np.median(v) - v) / 2)
+        return replace(self, root=root, loss=replace(self, root=root).centred(self.loss / self.root))
 
     @property
     def n_runs(self) -> int:
@@ -102,10 +120,14 @@ class Cells:
         return len(self.loss) - int(self.cell.max()) - 1 - int(self.free.sum())
 
     def centred(self, values: FloatArray) -> FloatArray:
-        """values [.., n] minus their cell's mean, which takes L* out; rows of a cell follow one another."""
-        first, sizes = np.flatnonzero(np.diff(self.cell, prepend=-1)), np.bincount(self.cell)
-        means = np.add.reduceat(values, first, axis=-1) / sizes
-        return np.asarray(values - means[..., self.cell])
+        """root x (values [.., n] minus their cell's weighted mean), which takes L* out."""
+        return self.projected(self.root * values)
+
+    def projected(self, values: FloatArray) -> FloatArray:
+        """What weighted values [.., n] hold beside their cell's L*; rows of a cell follow one another."""
+        first = np.flatnonzero(np.diff(self.cell, prepend=-1))
+        sums = np.add.reduceat(self.root * values, first, axis=-1)
+        return np.asarray(values - self.root * (sums / np.bincount(self.cell, self.root**2))[..., self.cell])
 
     def problem(self) -> Problem:
         """Least squares within wide bounds; coefficients that are not free stay nought."""
@@ -138,6 +160,12 @@ class Cells:
         return self.loss - self.value(theta[None])[0][0]
 
 
+def _one_hot(values: FloatArray) -> FloatArray:
+    """[n, kinds]: which of its kinds each value is."""
+    _, kind = np.unique(values.round(9), return_inverse=True)
+    return np.eye(int(kind.max()) + 1)[kind]
+
+
 def _numbered(rows: pl.DataFrame, by: tuple[str, ...]) -> IntArray:
     """The rows' groups, numbered in order of appearance: their names decide nothing."""
     first = rows.with_row_index("first").select(pl.col("first").min().over(by).rank("dense"))
@@ -147,6 +175,13 @@ def _numbered(rows: pl.DataFrame, by: tuple[str, ...]) -> IntArray:
 def _centre(values: pl.Series) -> float:
     """The geometric mean."""
     return math.exp(float(np.log(values.to_numpy()).mean()))
+
+
+def weighted_fit(told: Cells) -> tuple[Cells, FloatArray]:
+    """The cells with weights from their own residuals, and the coefficients under them (iterated twice)."""
+    for _ in range(WEIGHINGS):
+        told = told.weighted(_least_squares(told))
+    return told, _least_squares(told)
 
 
 def _least_squares(told: Cells) -> FloatArray:
@@ -161,13 +196,13 @@ def _refits(told: Cells, theta: FloatArray, draws: int, rng: np.random.Generator
     """What the same runs could have said [draws, 8]."""
     signs = random_signs(told.n_runs, draws, rng)[:, told.run]
     y = told.loss - told.residuals(theta) + signs * inflated(told, theta)
-    return minimise(replace(told.problem(), y=told.centred(y)), np.tile(theta, (draws, 1))).theta
+    return minimise(replace(told.problem(), y=told.projected(y)), np.tile(theta, (draws, 1))).theta
 
 
 def inflated(told: Cells, theta: FloatArray) -> FloatArray:
     """A run's residuals about the linearised law of all others (CR3), stretched as Student's t is for few runs."""
     jacobian, residuals = told.jacobian(theta)[:, told.free], told.residuals(theta)
-    same_cell = np.eye(len(residuals)) - told.centred(np.eye(len(residuals)))
+    same_cell = np.eye(len(residuals)) - told.projected(np.eye(len(residuals)))
     hat = same_cell + jacobian @ np.linalg.pinv(jacobian)
     out = residuals.copy()
     for run in range(told.n_runs):
