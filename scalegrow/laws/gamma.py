@@ -23,8 +23,8 @@ from scalegrow.runs.config import LARGEST_GAMMA
 
 STANDARD = 0.5  # of gamma: std = fan_in^-1/2
 NAMES = ("g0", "gN", "gD", "a0", "aN", "aD", "k", "l")
-LEAST = np.array([-2.0, -1.0, -1.0, -16.0, -3.0, -3.0, -5.0, 0.0])  # wide bounds of the coefficients
-MOST = np.array([4.0, 1.0, 1.0, 6.0, 3.0, 3.0, 5.0, 20.0])
+LEAST = np.array([-2.0, -1.0, -1.0, -16.0, -3.0, -3.0, -20.0, 0.0])  # wide bounds of the coefficients
+MOST = np.array([4.0, 1.0, 1.0, 6.0, 3.0, 3.0, 20.0, 100.0])
 
 
 @dataclass(frozen=True)
