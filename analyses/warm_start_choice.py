@@ -35,7 +35,8 @@ def main() -> None:
     for base in whole["group"].unique().sort():
         selection = Selection.fit(whole.filter(pl.col("group") != base))
         for setting, cell in cells:
-            for rule, regret, p, hit in judged(selection, setting, cell.filter(pl.col("group") == base)):
+            mine = cell.filter(pl.col("group") == base)
+            for rule, regret, p, hit in judged(selection, setting, mine) if len(mine) else ():
                 regrets.setdefault(named(setting), defaultdict(list))[rule].append(regret)
                 stated[rule].append((p, hit))
     print("regret on the base left out, nats per token\n")
@@ -86,11 +87,13 @@ def across(cells: list[tuple[tuple[str, int, float], pl.DataFrame]]) -> None:
         for setting, cell in cells:
             names, final = by_base(cell, "loss")
             asked = Setting(source[0] == STOCHASTIC, FINAL, source[2], float(source[1]))
-            choice = selection.choose(dict(zip(names, names, strict=True)), asked, None, 1, 0.95)
-            mean = Mean.of(final[:, choice.best] - final.min(1))
+            pool = {name: name for name in names if name in selection.effects.candidates}
+            choice = selection.choose(pool, asked, None, 1, 0.95)
+            chosen = choice.candidates[choice.best]
+            mean = Mean.of(final[:, names.index(chosen)] - final.min(1))
             if source != setting:
                 told = f"{named(source)} -> {named(setting)}"
-                print(f"  {told:75s} {names[choice.best]:22s} {mean.value:.4f} ± {mean.reach:.4f}")
+                print(f"  {told:70s} {chosen:22s} {mean.value:.4f} ± {mean.reach:.4f}")
 
 
 def draw(regrets: dict[str, dict[str, list[float]]]) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 from scipy import stats
 
 from scalegrow.plan.outcomes import SETTING, outcomes
+from scalegrow.plan.select import FEWEST_BASES
 from scalegrow.runs.shipped import DATA
 from scalegrow.runs.table import read_table
 
@@ -58,16 +59,18 @@ def rows() -> pl.DataFrame:
     """Every grown run and budget of the study, with budget and g rounded."""
     found = outcomes(read_table(DATA / "reference" / "selection.parquet"))
     return found.with_columns(
-        budget=pl.col("tpp").round().cast(pl.Int64), g=pl.col("growth_factor").round().cast(pl.Int64)
+        budget=pl.col("tpp").round().cast(pl.Int64),
+        g=pl.col("growth_factor").round().cast(pl.Int64),
+        base_tpp=pl.col("base_tpp").round(),
     )
 
 
 def settings(found: pl.DataFrame) -> list[tuple[tuple[str, int, float], pl.DataFrame]]:
-    """(regime, g, base tpp) and its rows, of the bases on which all of a setting's candidates ran; two or more."""
+    """(regime, g, base tpp) and its rows, of the bases on which all of a setting's candidates ran."""
     mine = pl.col("candidate").n_unique()
     whole = found.filter(mine.over(*ROUNDED, "group") == mine.over(*ROUNDED))
     groups = whole.group_by(ROUNDED, maintain_order=True)
-    return [(key, cell) for key, cell in groups if cell["group"].n_unique() > 1]  # type: ignore[misc]
+    return [(key, cell) for key, cell in groups if cell["group"].n_unique() >= FEWEST_BASES]  # type: ignore[misc]
 
 
 def by_base(cell: pl.DataFrame, column: str) -> tuple[list[str], np.ndarray]:

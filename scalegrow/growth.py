@@ -122,11 +122,13 @@ def _width(shape: Shape) -> int:
 
 
 def widens(name: str, base: Shape, target: Shape) -> bool:
-    """Whether an operator of width can make this target: copies of the residual stream must be whole.
+    """Whether an operator can make a target this wide: copies of the residual stream must be whole.
 
-    Those that keep no function, and zero_pad, take any ratio of widths; no stream, as in networks, any does.
+    Operators of width that keep no function, and zero_pad, take any ratio of widths; those of depth widen by tile.
+    Without a stream, as in networks, any does.
     """
-    if isinstance(base, MLPShape) or operator(name).preserves == "none" or name == "zero_pad":
+    chosen = operator(name)
+    if isinstance(base, MLPShape) or name == "zero_pad" or (chosen.axis != "depth" and chosen.preserves == "none"):
         return True
     return isinstance(target, ModelShape) and target.d_model % base.d_model == 0
 

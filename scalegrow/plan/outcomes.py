@@ -9,43 +9,89 @@ import polars as pl
 from scalegrow.errors import InputError
 from scalegrow.runs.table import SCRATCH
 
-NEEDED = ("run", "stage", "step", "arm", "base", "seed", "data_seed", "n_params", "base_budget", "growth_factor")
+NEEDED = ("stage", "step", "arm", "data_seed", "base_budget")  # beside every run table's: a sweep's columns
+DROPOUT = ("dropout", "model.dropout")  # the second where an older table's runs differ in it
 DETERMINISTIC, STOCHASTIC = "deterministic", "stochastic"
 SETTING = ("regime", "n_params", "growth_factor", "base_tpp")  # with a base: what candidates are compared within
+UNIT = (
+    "group",
+    "data_seed",
+    *SETTING,
+    "tpp",
+)  # a base, its next batches, a setting and a budget: one run a candidate
 
 
 def outcomes(rows: pl.DataFrame) -> pl.DataFrame:
     """A row for each grown run and budget: its setting, its base's seed, `candidate`, `tpp` and `loss`, annealed.
 
-    regime is deterministic where the run went on with its base's batch order and without dropout. Runs whose base
-    is not in the table are left out, since only it says which order was its own. `signal` columns (zero_step_kl,
-    kl_K, escape_K, loss_K after K steps, area: the mean loss of the trunk from the first lag on) come along.
-    Raises InputError where the table is not a study's.
+    regime is deterministic where the run went on with its base's batch order and without dropout. base_tpp is what
+    the base had seen when it was grown, tokens per parameter of its own. deeper: whether it was given layers, null
+    where the table does not say. Runs whose base is not in the table are left out, since only it says which order
+    was its own. `signal` columns (zero_step_kl, kl_K, escape_K, loss_K after K steps, area: the mean loss of the
+    trunk from the first lag on) come along. Raises InputError where the table is not a study's.
     """
     if missing := [name for name in NEEDED if name not in rows.columns]:
         raise InputError(f"the table has no column {missing[0]!r}: give one that scalegrow sweep has written.")
-    bases = rows.select("run", pl.col("seed", "data_seed").name.suffix("_base")).unique()
-    grown = rows.filter(pl.col("operator") != SCRATCH).join(bases, left_on="base", right_on="run")
-    if grown.is_empty():
-        raise InputError("the table holds no grown run with its base: sweep a study with factors above 1.")
-    dropout = pl.col("model.dropout").cast(pl.Float64) > 0 if "model.dropout" in rows.columns else pl.lit(False)
-    other = dropout | (pl.col("data_seed") != pl.col("data_seed_base"))
+    if rows["data"].drop_nulls().n_unique() > 1:
+        raise InputError("losses on other data do not compare: choose one of them with --where data=NAME.")
+    grown = _with_base(rows.with_columns(dropout=_dropout(rows), n_layers=_layers(rows)))
+    same = (pl.col("data_seed") == pl.col("data_seed_base")) & (pl.col("dropout") == 0)
     grown = grown.with_columns(
-        regime=pl.when(other).then(pl.lit(STOCHASTIC)).otherwise(pl.lit(DETERMINISTIC)),
-        base_tpp=pl.col("base_budget"),
+        regime=pl.when(same).then(pl.lit(DETERMINISTIC)).otherwise(pl.lit(STOCHASTIC)),
+        base_tpp=pl.col("base_tokens") / pl.col("base_params"),
+        deeper=pl.col("n_layers") > pl.col("n_layers_base"),
         candidate=pl.col("arm"),
         group=pl.col("seed_base"),
         tpp=pl.col("tokens") / pl.col("n_params"),
     )
-    final = grown.filter(pl.col("annealed"))
-    return final.join(_on_the_way(grown), on="run", how="left").sort(*SETTING, "group", "tpp", "candidate")
+    final = grown.filter(pl.col("annealed")).join(_on_the_way(grown), on="run", how="left")
+    _require_one_run_each(final)
+    return final.sort(*UNIT, "candidate")
+
+
+def _with_base(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of grown runs whose base is there, with its seeds and layers. Raises InputError without any."""
+    of_base = pl.col("seed", "data_seed", "n_layers").name.suffix("_base")
+    bases = rows.select("run", of_base).unique()
+    grown = rows.filter(pl.col("operator") != SCRATCH).join(bases, left_on="base", right_on="run")
+    if not grown["annealed"].any():
+        raise InputError("the table holds no final loss of a grown run with its base: sweep factors above 1.")
+    if (grown["base_tokens"] <= 0).any():
+        raise InputError("a run was grown from a base that had seen no token: leave it out with --where.")
+    return grown
+
+
+def _dropout(rows: pl.DataFrame) -> pl.Expr:
+    """Of every run; nought where the table does not say."""
+    told = [pl.col(name).cast(pl.Float64) for name in DROPOUT if name in rows.columns]
+    return pl.coalesce(*told, pl.lit(0.0))
+
+
+def _layers(rows: pl.DataFrame) -> pl.Expr:
+    return pl.col("n_layers").cast(pl.Int64) if "n_layers" in rows.columns else pl.lit(None, pl.Int64)
+
+
+def _require_one_run_each(final: pl.DataFrame) -> None:
+    """Raise InputError where a candidate was run in several ways that a setting does not tell apart."""
+    if (twice := final.filter(pl.struct(*UNIT, "candidate").is_duplicated())).is_empty():
+        return
+    name = twice["candidate"][0]
+    raise InputError(
+        f"{name} was run more than once from one base with the same budget: choose with --where, such as lr=0.005."
+    )
 
 
 def _on_the_way(grown: pl.DataFrame) -> pl.DataFrame:
-    """By run: loss_K at each lag, and the area under the trunk's curve from the first lag on over its tokens."""
-    trunk = grown.filter(~pl.col("annealed")).sort("run", "step")
+    """By run: loss_K at each lag, and the area under the curve from the first lag on over its tokens.
+
+    Of the trunk; of a run without one, of its first budget's stage.
+    """
+    before = grown.filter(~pl.col("annealed"))
+    ends = before.with_columns(end=pl.col("step").max().over("run", "stage"))
+    first = ends.filter(pl.col("end") == pl.col("end").min().over("run")).sort("run", "step")
     lags = [int(name.removeprefix("kl_")) for name in grown.columns if name.startswith("kl_")]
     at_lags = [pl.col("loss").filter(pl.col("step") == lag).first().alias(f"loss_{lag}") for lag in sorted(lags)]
     width = pl.col("tokens").diff()
     mean = (pl.col("loss") + pl.col("loss").shift(1)) / 2
-    return trunk.group_by("run").agg(*at_lags, area=(width * mean).sum() / width.sum())
+    area = ((width * mean).sum() / width.sum()).fill_nan(None)
+    return first.group_by("run").agg(*at_lags, area=area)

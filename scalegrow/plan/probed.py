@@ -4,69 +4,65 @@ Symbols: c candidate, y_c its final loss, z_c its probe loss after k steps, both
 
     y_c - E[y_c] = b (z_c - E[z_c]) + error
 
-with E from `Effects` of either and one slope b for all candidates: least squares, errors robust to bases.
+with E from `Effects` of either and one slope b for all candidates: least squares of what candidates of one base do
+not share. Its error is the jackknife's over whole bases, which few of them need: in simulated studies of five
+intervals by the sandwich of `Effects` hold b in 84 to 92 %, the jackknife's in 95 to 97 %.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from scalegrow.laws.points import FloatArray
-from scalegrow.plan.select import (
-    AT,
-    DRAWS,
-    REFERENCE,
-    Choice,
-    Effects,
-    Setting,
-    against,
-    design,
-    predictive,
-)
+from scalegrow.plan.outcomes import UNIT
+from scalegrow.plan.select import DRAWS, REFERENCE, Choice, Effects, Setting, against, design, foretold
+
+TINY = 1e-18  # nats squared: a probe that never surprises foretells nothing
 
 
 @dataclass(frozen=True)
 class ProbeLink:
-    """b and its error, from n_bases, of a probe of `lag` steps; probe: the effects on the probe loss."""
+    """b and its error, from n_bases, of a probe of `lag` steps.
+
+    probe: the effects on the probe loss, E[z]. rest: those on what it does not tell, y - b z.
+    """
 
     lag: int
     slope: float
     error: float
     n_bases: int
     probe: Effects
+    rest: Effects
 
     @classmethod
-    def fit(cls, rows: pl.DataFrame, lag: int, effects: Effects) -> "ProbeLink":
-        """From rows of `outcomes`, whose effects on the final loss are given."""
-        from statsmodels.api import OLS
-
+    def fit(cls, rows: pl.DataFrame, lag: int) -> "ProbeLink":
+        """From rows of `outcomes`. Raises InputError as `Effects.fit` does."""
         column = f"loss_{lag}"
-        probe = Effects.fit(rows, column)
-        z = _left(rows, column, probe).rename({"left": "z"})
-        both = z.join(_left(rows, "loss", effects).rename({"left": "y"}), on=(*AT, "candidate"))
-        groups = both["group"].to_numpy()
-        found = OLS(both["y"].to_numpy(), both["z"].to_numpy()).fit(
-            cov_type="cluster", cov_kwds={"groups": groups}
-        )
-        return cls(lag, float(found.params[0]), float(found.bse[0]), len(np.unique(groups)), probe)
+        slope, error, n_bases = _slope(rows, column)
+        used = slope * trust(slope, error)
+        rest = Effects.fit(rows.with_columns(rest=pl.col("loss") - used * pl.col(column)), "rest")
+        return cls(lag, slope, error, n_bases, Effects.fit(rows, column), rest)
 
     def choose(
-        self, effects: Effects, setting: Setting, losses: FloatArray, level: float = 0.95, seed: int = 0
+        self, candidates: tuple[str, ...], setting: Setting, losses: FloatArray, level: float = 0.95, seed: int = 0
     ) -> Choice:
-        """What study and probe say together, of the effects' candidates with these probe losses (C,), nats.
+        """What study and probe say together, of candidates with these probe losses (C,), nats.
 
-        On a new base y = E[y] + b (z - E[z]) + the part of y that z does not tell; b from its own t distribution.
+        On a new base y = (y - b z) + b z, the first from the study and z as probed; b from its own t distribution,
+        about E[z], where the study is sure of y whatever b.
         """
         rng = np.random.default_rng(seed)
-        of_probe = self.probe.of(effects.candidates).by_base(setting)
-        expected = of_probe.mean(0)
-        left = predictive(effects.by_base(setting) - self.slope * (of_probe - expected), DRAWS, rng)
-        slopes = self.slope + self.error * rng.standard_t(self.n_bases - 1, (DRAWS, 1))
-        surprise = losses - expected
-        return Choice.of(effects.candidates, left + slopes * (surprise - surprise.mean()), level)
+        surprise = losses - self.probe.of(candidates).expected(setting)
+        share = trust(self.slope, self.error)
+        off = share * self.error * rng.standard_t(self.n_bases - 1, (DRAWS, 1))
+        told = share * self.slope * losses + off * _unshared(surprise)
+        draws = foretold(self.rest.of(candidates), setting, rng) + told
+        return Choice.of(candidates, draws, level)
 
     def to_data(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -76,18 +72,65 @@ class ProbeLink:
             "error": self.error,
             "bases": self.n_bases,
             "probe": self.probe.to_data(),
+            "rest": self.rest.to_data(),
         }
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "ProbeLink":
         """The link that `to_data` wrote. Raises KeyError, TypeError or ValueError on damage."""
-        numbers = float(data["slope"]), float(data["error"]), int(data["bases"])
-        return cls(int(data["lag"]), *numbers, Effects.from_data(data["probe"]))
+        lag, slope, error, bases = int(data["lag"]), float(data["slope"]), float(data["error"]), int(data["bases"])
+        if not (lag > 0 and math.isfinite(slope) and 0 <= error < math.inf and bases > 1):
+            raise ValueError("a link is out of range")
+        return cls(lag, slope, error, bases, Effects.from_data(data["probe"]), Effects.from_data(data["rest"]))
 
 
-def _left(rows: pl.DataFrame, outcome: str, effects: Effects) -> pl.DataFrame:
-    """What a candidate's effect leaves of the outcome of every run but the reference's, as `left`."""
-    told = against(rows, outcome, REFERENCE).filter(pl.col("candidate") != REFERENCE)
-    at = [effects.candidates.index(name) for name in told["candidate"]]
-    expected = (effects.coefficients[at] * design(told)).sum(1)
-    return told.select(*AT, "candidate", left=pl.col("y") - pl.Series(expected))
+def trust(slope: float, error: float) -> float:
+    """The share of a slope that is used: max(0, 1 - (error / slope)^2), positive-part shrinkage (James and Stein
+    1961).
+
+    Without it the noise of a slope from five bases costs more than the probe brings.
+    """
+    return max(0.0, 1 - (error / slope) ** 2) if slope else 0.0
+
+
+def _unshared(values: FloatArray) -> FloatArray:
+    return values - values.mean()
+
+
+def _slope(rows: pl.DataFrame, column: str) -> tuple[float, float, int]:
+    """b, its error over bases, and how many they are."""
+    found = against(rows, "loss", REFERENCE).rename({"y": "final"}).drop("reference")
+    found = against(found, column, REFERENCE)
+    values, x, bases = found.select("final", "y").to_numpy(), design(found), found["group"].to_numpy()
+    candidates, units = (_numbers(found.select(names)) for names in (["candidate"], list(UNIT)))
+
+    def slope(kept: npt.NDArray[np.bool_]) -> float:
+        left = _without_effects(values[kept], x[kept], candidates[kept])
+        y, z = _without_shared(left, units[kept]).T
+        return float(z @ y / max(z @ z, TINY))
+
+    whole = slope(np.full(len(found), True))
+    without = np.array([slope(bases != base) for base in np.unique(bases)])
+    G = len(without)
+    return whole, math.sqrt((G - 1) / G * float(np.square(without - whole).sum())), G
+
+
+def _numbers(keys: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """A number for each row, the same where rows are."""
+    return keys.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy() - 1
+
+
+def _without_effects(values: FloatArray, x: FloatArray, candidates: npt.NDArray[np.int64]) -> FloatArray:
+    """What least squares on the terms leaves of every candidate's values [n, 2]."""
+    left = np.empty_like(values)
+    for each in np.unique(candidates):
+        mine = candidates == each
+        left[mine] = values[mine] - x[mine] @ np.linalg.lstsq(x[mine], values[mine], rcond=None)[0]
+    return left
+
+
+def _without_shared(values: FloatArray, units: npt.NDArray[np.int64]) -> FloatArray:
+    """Minus the mean over each unit's candidates."""
+    counts = np.bincount(units)[units]
+    means = [np.bincount(units, column)[units] / counts for column in values.T]
+    return values - np.stack(means, axis=1)

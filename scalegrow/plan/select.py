@@ -5,29 +5,35 @@ nats per token; tpp tokens per parameter after growing; g growth factor; G bases
 
     y_c = a_c + r_c stochastic + s_c ln(tpp / 10) + t_c ln(base tpp / 20) + u_c ln(g / 4) + error
 
-by least squares, a term left out where the candidate's runs do not vary it. Runs of one base are not independent:
-errors are cluster-robust, and the influence of whole bases gives the covariance of all candidates together.
+by least squares, a term left out where the candidate's runs do not tell it. Two things make a new run uncertain:
+what runs scatter by about the model, which the residuals of all candidates together say, and what the model does
+not know. Runs of one base are not independent, so that the second comes from the influence of whole bases.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from scalegrow.errors import InputError
-from scalegrow.laws.domain import Domain
+from scalegrow.laws.domain import ROUNDING, Domain
 from scalegrow.laws.points import FloatArray
 from scalegrow.laws.store import rounded
-from scalegrow.plan.outcomes import SETTING, STOCHASTIC
+from scalegrow.plan.outcomes import STOCHASTIC, UNIT
 
-FINAL = "loss"  # annealed, at a budget
 TERMS = ("effect", "stochastic", "budget", "base", "factor")
 MIDDLE = {"budget": 10.0, "base": 20.0, "factor": 4.0}  # where a term is nought
 REFERENCE = "zero_pad"  # takes any widths, and keeps the function
-AT = ("group", *SETTING, "tpp")
+DOMAIN = {
+    "N": "n_params",
+    "tpp": "tpp",
+    "g": "growth_factor",
+    "base_tpp": "base_tpp",
+}  # of runs, and their columns
 FEWEST_BASES = 3
 DRAWS = 10_000
 
@@ -49,46 +55,59 @@ class Setting:
         return np.array([1.0, float(self.stochastic), *logs])
 
 
+class Fitted(NamedTuple):
+    """Least squares of one candidate: (5,), by base (G, 5), their errors (5,), and a residual for each run."""
+
+    coefficients: FloatArray
+    influence: FloatArray
+    errors: FloatArray
+    residuals: FloatArray
+
+
 @dataclass(frozen=True)
 class Effects:
-    """The fitted effects of C candidates, the reference's nought, over G bases.
+    """The fitted effects of C candidates, the first of them the reference, over G bases.
 
     coefficients (C, 5) in the order of TERMS; influence (G, C, 5), what each base moves them by, summing to
-    nought; errors (C, 5), cluster-robust by base, nan where a candidate's runs do not tell the term. domain: N,
-    tpp, g and base_tpp of the runs.
+    nought; errors (C, 5), cluster-robust by base, nan where a candidate's runs do not tell the term. residuals
+    (U, C) of units, each a base (its number in `bases`), setting and budget; nan where a candidate did not run.
+    They are as large as errors: divided by what the fit took of them. domain: N, tpp, g and base_tpp of the runs.
     """
 
     candidates: tuple[str, ...]
     coefficients: FloatArray
     influence: FloatArray
     errors: FloatArray
+    residuals: FloatArray
+    bases: tuple[int, ...]
     domain: Domain
     n_runs: int
 
     @classmethod
-    def fit(cls, rows: pl.DataFrame, outcome: str = FINAL, reference: str = REFERENCE) -> "Effects":
+    def fit(cls, rows: pl.DataFrame, outcome: str = "loss", reference: str = REFERENCE) -> "Effects":
         """Of a column of `outcomes`; one but the final loss is the same at every budget of a run, and counts once.
 
         Raises InputError where the reference or bases are missing.
         """
-        rows = rows if outcome == FINAL else rows.unique("run", keep="first", maintain_order=True)
+        rows = _once(rows, outcome)
         rows = against(rows, outcome, reference)
         groups = rows["group"].unique().sort().to_list()
-        if len(groups) < FEWEST_BASES:
-            raise InputError(f"{len(groups)} bases tell no interval: grow from {FEWEST_BASES} seeds or more.")
         names = [reference, *sorted(set(rows["candidate"]) - {reference})]
-        fitted = [_fit_one(rows.filter(pl.col("candidate") == name), groups) for name in names[1:]]
-        nought = np.zeros(len(TERMS)), np.zeros((len(groups), len(TERMS))), np.zeros(len(TERMS))
-        coefficients, influence, errors = zip(nought, *fitted, strict=True)
-        columns = {"N": "n_params", "tpp": "tpp", "g": "growth_factor", "base_tpp": "base_tpp"}
-        edges = {name: rows[column].to_numpy() for name, column in columns.items()}
-        domain = Domain(tuple((name, float(values.min()), float(values.max())) for name, values in edges.items()))
+        parts = [rows.filter(candidate=name) for name in names]
+        fitted = [_fit_one(part, groups) for part in parts]
+        left = np.concatenate([each.residuals for each in fitted])
+        units = (
+            pl.concat(parts).with_columns(left=left).pivot(on="candidate", index=UNIT, values="left").sort(UNIT)
+        )
+        edges = {name: rows[column].to_numpy() for name, column in DOMAIN.items()}
         return cls(
             tuple(names),
-            np.stack(coefficients),
-            np.stack(influence, axis=1),
-            np.stack(errors),
-            domain,
+            np.stack([each.coefficients for each in fitted]),
+            np.stack([each.influence for each in fitted], axis=1),
+            np.stack([each.errors for each in fitted]),
+            units.select(names).to_numpy(),
+            tuple(groups.index(group) for group in units["group"]),
+            Domain(tuple((name, float(values.min()), float(values.max())) for name, values in edges.items())),
             rows["run"].n_unique(),
         )
 
@@ -97,13 +116,24 @@ class Effects:
         """G."""
         return len(self.influence)
 
-    def by_base(self, setting: Setting) -> FloatArray:
-        """(G, C): what each base alone says of the effects, mean `expected`."""
-        return (self.coefficients + self.influence) @ setting.features
-
     def expected(self, setting: Setting) -> FloatArray:
         """(C,): E[y_c]."""
         return self.coefficients @ setting.features
+
+    def covariance(self, setting: Setting) -> FloatArray:
+        """(C, C) of the effects in one new run each, on a new base: the runs' scatter, and the model's own.
+
+        R'R / U over the U units that all candidates have, plus the sum of m_g m_g' / (G (G - 1)) with m_g what
+        base g moves the expected effects by. In a study of one setting and budget that is the bases' sample
+        covariance times 1 + 1/G. Raises InputError where too few bases have all candidates.
+        """
+        whole = ~np.isnan(self.residuals).any(1)
+        if len(np.unique(np.array(self.bases)[whole])) < FEWEST_BASES:
+            raise InputError(
+                f"fewer than {FEWEST_BASES} bases were grown by all of {', '.join(self.candidates)}: name fewer."
+            )
+        left, moved = self.residuals[whole], self.influence @ setting.features
+        return left.T @ left / len(left) + moved.T @ moved / (self.n_bases * (self.n_bases - 1))
 
     def of(self, names: Sequence[str]) -> "Effects":
         """The effects of these candidates alone, in this order."""
@@ -114,6 +144,7 @@ class Effects:
             coefficients=self.coefficients[at],
             influence=self.influence[:, at],
             errors=self.errors[at],
+            residuals=self.residuals[:, at],
         )
 
     def to_data(self) -> dict[str, Any]:
@@ -123,7 +154,9 @@ class Effects:
             "terms": list(TERMS),
             "coefficients": [rounded(row) for row in self.coefficients],
             "influence": [[rounded(row) for row in base] for base in self.influence],
-            "errors": [[None if math.isnan(each) else each for each in rounded(row)] for row in self.errors],
+            "errors": [_without_nan(row) for row in self.errors],
+            "residuals": [_without_nan(row) for row in self.residuals],
+            "bases": list(self.bases),
             "domain": {name: [low, high] for name, low, high in self.domain.ranges},
             "runs": self.n_runs,
         }
@@ -131,26 +164,47 @@ class Effects:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Effects":
         """The effects that `to_data` wrote. Raises KeyError, TypeError or ValueError on damage."""
+        names, bases = tuple(map(str, data["candidates"])), tuple(map(int, data["bases"]))
         coefficients, influence = (np.array(data[name], dtype=float) for name in ("coefficients", "influence"))
-        errors = np.array([[math.nan if each is None else each for each in row] for row in data["errors"]])
-        names, shape = tuple(map(str, data["candidates"])), (len(data["candidates"]), len(TERMS))
-        whole = np.isfinite(coefficients).all() and np.isfinite(influence).all()
-        if not whole or not coefficients.shape == errors.shape == influence.shape[1:] == shape:
+        errors, residuals = (np.array(data[name], dtype=float) for name in ("errors", "residuals"))  # None: nan
+        C, G = len(names), len(influence)
+        if not (np.isfinite(coefficients).all() and np.isfinite(influence).all()) or np.isinf(residuals).any():
+            raise ValueError("coefficients are not finite")
+        if list(TERMS) != data["terms"] or not coefficients.shape == errors.shape == influence.shape[1:] == (
+            C,
+            len(TERMS),
+        ):
             raise ValueError("coefficients do not match the candidates")
-        domain = Domain(tuple((name, float(low), float(high)) for name, (low, high) in data["domain"].items()))
-        return cls(names, coefficients, influence, errors, domain, int(data["runs"]))
+        if residuals.shape != (len(bases), C) or {*bases} != {*range(G)}:
+            raise ValueError("residuals do not match the bases")
+        ranges = {name: tuple(map(float, data["domain"][name])) for name in DOMAIN}
+        if not all(0 < low <= high < math.inf for low, high in ranges.values()):
+            raise ValueError("ranges are out of range")
+        domain = Domain(tuple((name, low, high) for name, (low, high) in ranges.items()))
+        return cls(names, coefficients, influence, errors, residuals, bases, domain, int(data["runs"]))
+
+
+def _without_nan(values: FloatArray) -> list[float | None]:
+    """For JSON, which has none."""
+    return [None if math.isnan(each) else each for each in rounded(values)]
 
 
 def against(rows: pl.DataFrame, outcome: str, reference: str) -> pl.DataFrame:
-    """With y: the outcome minus the reference's of the same base, setting and budget; others are left out."""
+    """With y: the outcome minus the reference's of the same unit; runs without that are left out."""
     if outcome not in rows.columns:
         raise InputError(f"the table has no {outcome}: sweep with that lag among evaluation.lags.")
-    theirs = rows.filter(pl.col("candidate") == reference).group_by(AT).agg(reference=pl.col(outcome).mean())
-    found = rows.join(theirs, on=AT).with_columns(y=pl.col(outcome) - pl.col("reference"))
+    theirs = rows.filter(pl.col("candidate") == reference).select(*UNIT, reference=pl.col(outcome))
+    found = rows.join(theirs, on=UNIT).with_columns(y=pl.col(outcome) - pl.col("reference"))
     found = found.filter(pl.col("y").is_not_null())
     if found.is_empty():
         raise InputError(f"no run of {reference}, the candidate that others are compared with: train some.")
     return found
+
+
+def _once(rows: pl.DataFrame, outcome: str) -> pl.DataFrame:
+    """A row a run, where the outcome is the same at all of its budgets, as a probe's is."""
+    alike = outcome in rows.columns and (rows[outcome].n_unique() <= rows["run"].n_unique())
+    return rows.unique("run", keep="first", maintain_order=True) if alike else rows
 
 
 def design(rows: pl.DataFrame) -> FloatArray:
@@ -159,43 +213,76 @@ def design(rows: pl.DataFrame) -> FloatArray:
     return np.array([Setting(*row).features for row in settings])
 
 
-def _fit_one(rows: pl.DataFrame, groups: Sequence[int]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Coefficients, influence by group and errors of one candidate."""
+def _fit_one(rows: pl.DataFrame, groups: Sequence[int]) -> Fitted:
+    """Of one candidate's runs, over the study's bases. Raises InputError where they are too few."""
     from statsmodels.api import OLS
 
-    x, mine = design(rows), rows["group"].to_numpy()
-    told = np.array([True, *(np.ptp(x[:, 1:], axis=0) > 1e-9)])
-    found = OLS(rows["y"].to_numpy(), x[:, told]).fit(cov_type="cluster", cov_kwds={"groups": mine})
-    scores = x[:, told] * found.resid[:, None] @ found.normalized_cov_params
+    x, y = design(rows), rows["y"].to_numpy()
+    bases = np.array([groups.index(group) for group in rows["group"]])
+    told = _told(x)
+    n, k, G = len(x), len(told), len(np.unique(bases))
+    _require_enough(rows["candidate"][0], n, k, G)
+    found = OLS(y, x[:, told]).fit(cov_type="cluster", cov_kwds={"groups": bases})
+    bread, residuals = found.normalized_cov_params, found.resid
     coefficients, errors = np.zeros(len(TERMS)), np.full(len(TERMS), math.nan)
-    coefficients[told], errors[told] = found.params, found.bse
-    influence = np.zeros((len(groups), len(TERMS)))
-    influence[:, told] = [len(groups) * scores[mine == group].sum(0) for group in groups]
-    return coefficients, influence, errors
+    variances = np.diag(found.cov_params())
+    coefficients[told], errors[told] = (
+        found.params,
+        np.sqrt(np.maximum(variances, 0)),
+    )  # rounding: of the reference
+    moved = np.zeros((len(groups), len(TERMS)))  # by each base's runs
+    moved[:, told] = _sums(x[:, told] * residuals[:, None] @ bread, bases, len(groups))
+    # The fit takes a share k / n of what is each run's own, and 1 / G of what a base's runs have in common.
+    free = min(n - k, n * (1 - 1 / G))
+    return Fitted(coefficients, len(groups) * moved, errors, residuals * math.sqrt(n / free))
 
 
-def predictive(values: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """(n, C) effects on a new base, given what each of G bases said (G, C).
+def _require_enough(name: str, n: int, k: int, G: int) -> None:
+    """Raise InputError where n runs of G bases cannot tell k terms and their errors."""
+    if G < FEWEST_BASES:
+        raise InputError(f"{G} bases of {name} tell no interval: grow from {FEWEST_BASES} seeds or more.")
+    if n <= k:
+        raise InputError(f"{n} runs of {name} cannot tell {k} terms of its effect: grow from more seeds.")
 
-    Normal with unknown mean and covariance over bases, under the conjugate prior (normal-inverse-Wishart;
-    Gelman et al., Bayesian Data Analysis, 3.6) of the fewest degrees of freedom that have a mean, and with the
-    mean that candidates vary alike and independently. Where G is below C the sample covariance is singular.
+
+def _sums(values: FloatArray, groups: npt.NDArray[np.int64], count: int) -> FloatArray:
+    """(count, k): the rows of (n, k), summed by group."""
+    return np.stack([values[groups == group].sum(0) for group in range(count)])
+
+
+def _told(x: FloatArray) -> list[int]:
+    """Which terms vary by more than sizes snap, beyond what those before them say."""
+    told = [0]
+    for term in range(1, len(TERMS)):
+        by_others = x[:, told] @ np.linalg.lstsq(x[:, told], x[:, term], rcond=None)[0]
+        if np.abs(x[:, term] - by_others).max() > ROUNDING:
+            told.append(term)
+    return told
+
+
+def predictive(
+    expected: FloatArray, covariance: FloatArray, n_bases: int, n: int, rng: np.random.Generator
+) -> FloatArray:
+    """(n, C) effects of one new run each, on a new base: a multivariate t about what is expected.
+
+    Normal with unknown mean and covariance, under the conjugate prior (normal-inverse-Wishart; Gelman et al.,
+    Bayesian Data Analysis, 3.6) of the fewest degrees of freedom that have a mean, and with the mean that
+    candidates vary alike and independently. `covariance` counts as that of n_bases: where they are fewer than the
+    candidates it is singular, and the prior fills it up. Effects are those that candidates do not share.
     """
-    G, C = values.shape
-    contrasts = _contrasts(C)  # (C - 1, C): orthonormal, blind to what all candidates share
-    z = values @ contrasts.T
-    mean, residuals = z.mean(0), z - z.mean(0)
-    alike = np.eye(C - 1) * max(float((residuals**2).sum()) / ((G - 1) * (C - 1)), 1e-18)
-    scale, freedom = alike + residuals.T @ residuals, C + 1 + G - 1
-    precise = rng.standard_normal((n, freedom, C - 1)) @ np.linalg.cholesky(np.linalg.inv(scale)).T
-    sigma = np.linalg.inv(precise.transpose(0, 2, 1) @ precise)  # the inverse of a Wishart draw
-    noise = np.linalg.cholesky(sigma) @ rng.standard_normal((n, C - 1, 1))
-    return (mean + math.sqrt(1 + 1 / G) * noise[..., 0]) @ contrasts
+    contrasts = _contrasts(len(expected))  # (C - 1, C): orthonormal, blind to what all candidates share
+    found = contrasts @ covariance @ contrasts.T
+    alike = np.eye(len(found)) * max(float(found.diagonal().mean()), 1e-18) if len(found) else found
+    freedom = n_bases + 2
+    factor = np.linalg.cholesky((alike + (n_bases - 1) * found) / freedom)
+    normal = rng.standard_normal((n, len(found))) @ factor.T
+    t = normal * np.sqrt(freedom / rng.chisquare(freedom, (n, 1)))
+    return (contrasts @ expected + t) @ contrasts
 
 
 def _contrasts(C: int) -> FloatArray:
     """(C - 1, C) orthonormal rows, each summing to nought (Helmert)."""
-    rows = np.array([[1.0] * i + [-float(i)] + [0.0] * (C - i - 1) for i in range(1, C)])
+    rows = np.array([[1.0] * i + [-float(i)] + [0.0] * (C - i - 1) for i in range(1, C)]).reshape(C - 1, C)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -229,7 +316,11 @@ class Choice:
         return int(self.regret.argmin())
 
 
+def foretold(effects: Effects, setting: Setting, rng: np.random.Generator) -> FloatArray:
+    """(DRAWS, C) effects at a setting, of one new run each."""
+    return predictive(effects.expected(setting), effects.covariance(setting), effects.n_bases, DRAWS, rng)
+
+
 def choose(effects: Effects, setting: Setting, level: float = 0.95, seed: int = 0) -> Choice:
     """What the study alone says of its candidates at a setting."""
-    draws = predictive(effects.by_base(setting), DRAWS, np.random.default_rng(seed))
-    return Choice.of(effects.candidates, draws, level)
+    return Choice.of(effects.candidates, foretold(effects, setting, np.random.default_rng(seed)), level)

@@ -44,7 +44,13 @@ VARIED = (
     *("start.growth_factor_non_embedding", "start.growth_factor_width"),
 )
 LARGEST = 1e18  # parameters
-ALWAYS = {"gamma": "init.gamma", "lr": "optimiser.lr", "data_seed": "data.seed"}
+ALWAYS = {
+    "gamma": "init.gamma",
+    "lr": "optimiser.lr",
+    "data_seed": "data.seed",
+    "dropout": "model.dropout",
+    "n_layers": "model.shape.n_layers",
+}
 
 
 def collect(folder: Path, runs: Collection[str] | None = None) -> pl.DataFrame:
@@ -53,8 +59,8 @@ def collect(folder: Path, runs: Collection[str] | None = None) -> pl.DataFrame:
     Logs of one trunk share their `run`, so that intervals resample them together. Logs that are still being
     written count as far as they are whole; a loss that was no number is no row. Columns beyond the run table's:
     folder, stage, those of RECORD, of a study's runs COLUMNS of their notes, loss_TAG and excess_TAG for each kind
-    of token, gamma, lr and data_seed, and every setting in which the runs differ, under its dotted name. `runs`,
-    where given, names the folders directly below that count.
+    of token, those of ALWAYS, and every setting in which the runs differ, under its dotted name. `runs`, where
+    given, names the folders directly below that count.
     """
     paths = [path for path in logs_below(folder) if runs is None or path.relative_to(folder).parts[0] in runs]
     headers = [read_header(path) for path in paths]
