@@ -22,7 +22,7 @@ def main() -> None:
     drawn = []
     for study, label in STUDIES.items():
         found = scratch(study).filter(pl.col("budget") == BUDGET)
-        found = found.filter(pl.col(EPS).n_unique().over(pl.col("n_params").round(-3)) > 1)
+        found = found.filter(pl.col(EPS).n_unique().over((pl.col("n_params") / 1e3).round()) > 1)
         if found.is_empty():
             continue
         paired = changes(found, ("loss",)).with_columns(setting=pl.format("eps {}, gate {}", EPS, GATE))

@@ -2,10 +2,10 @@
 
     python analyses/gamma_tokens.py
 
-Change of the loss of one kind of token against gamma = 0.5, nats per token of that kind, paired by seed, means
-with Student's t at 95 %, at the largest size with all gammas and 20 tokens per parameter. Stories: trivial
-(grammar), choice (random words), knowledge (facts of the language), tracking and composition (decided by the
-context). Novels: trivial (two bytes decide), constrained (six bytes do), open (neither).
+Change of the loss of one kind of token against gamma = 0.5, nats per token of that kind, at 20 tokens per
+parameter, paired by size and seed; means over all of them with Student's t at 95 %. Stories: trivial (grammar),
+choice (random words), knowledge (facts of the language), tracking and composition (decided by the context).
+Novels: trivial (two bytes decide), constrained (six bytes do), open (neither).
 """
 
 import altair as alt
@@ -20,11 +20,11 @@ def main() -> None:
     drawn = []
     for study, label in STUDIES.items():
         found = plain(scratch(study)).filter(pl.col("budget") == BUDGET)
-        found = found.filter(pl.col("n_params") == pl.col("n_params").max())
         kinds = [name.removeprefix("loss_") for name in found.columns if name.startswith("loss_")]
         columns = ("loss", *(f"loss_{kind}" for kind in kinds))
         paired = changes(found, columns)
-        print(f"{label}: {size(found['n_params'][0])} parameters, {BUDGET} tokens per parameter")
+        sizes = " and ".join(map(size, found["n_params"].unique().sort()))
+        print(f"{label}: {sizes} parameters, {BUDGET} tokens per parameter")
         print("  gamma  " + " ".join(f"{name:18s}" for name in ("all", *kinds)))
         for (gamma,), cell in paired.sort("gamma").group_by("gamma", maintain_order=True):
             means = [mean(cell[column]) for column in columns]

@@ -19,7 +19,7 @@ CELLS: tuple[Cell, ...] = (
     (DETERMINISTIC, 3.0, 16.0),
     (STOCHASTIC, 4.0, 16.0),
 )
-BUDGETS = (5.0, 10.0, 20.0)
+BUDGETS = (5.0, 20.0)
 LAG = 16
 
 

@@ -37,6 +37,11 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def covariance(effects: Effects) -> FloatArray:
+    """Of a new run on a new base."""
+    return effects.noise + effects.doubt(AT)
+
+
 def noisy(seed: int = 0, **changes: Any) -> pl.DataFrame:
     return simulated(Truth.draw(rng(seed), **NOISY | changes), rng(seed + 1))
 
@@ -124,6 +129,12 @@ def test_runs_without_their_base_are_left_out_and_those_with_more_layers_are_tol
     assert found["deeper"].to_list() == [True]
 
 
+def test_a_part_of_a_study_finds_its_bases_in_the_whole() -> None:
+    whole = run_table({}, {"arm": "tile"})
+    part = outcomes(whole.filter(arm="tile"), bases=whole)
+    assert part.equals(outcomes(whole).filter(candidate="tile"))
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -195,7 +206,7 @@ def test_a_term_that_runs_do_not_tell_is_nought_without_an_error(cells: list[Cel
     assert (np.isnan(found.errors) == missing).all()
     assert not found.coefficients[:, missing].any()
     assert not found.influence[:, :, missing].any()
-    assert np.isfinite(found.covariance(AT)).all()
+    assert np.isfinite(covariance(found)).all()
 
 
 def test_what_candidates_share_changes_nothing() -> None:
@@ -225,24 +236,24 @@ def test_another_reference_shifts_every_effect_and_changes_no_choice() -> None:
 
 
 def test_in_a_study_of_one_setting_a_new_base_varies_as_bases_do() -> None:
-    """Then the covariance is the sample covariance of the bases' effects, times 1 + 1 / G."""
+    """Then noise is the sample covariance of the bases' effects, and doubt that of their mean."""
     rows = simulated(Truth.draw(rng(), **NOISY), rng(1), cells=CELLS[:1], budgets=(10.0,))
     found = Effects.fit(rows)
     wide = rows.pivot(on="candidate", index="group", values="loss").select(found.candidates).to_numpy()
     effects = wide - wide[:, :1]
     np.testing.assert_allclose(found.expected(AT), effects.mean(0), atol=1e-12)
-    np.testing.assert_allclose(found.covariance(AT), np.cov(effects.T) * (1 + 1 / 5), atol=1e-12)
+    np.testing.assert_allclose(found.noise, np.cov(effects.T), atol=1e-12)
+    np.testing.assert_allclose(found.doubt(AT), np.cov(effects.T) / 5, atol=1e-12)
 
 
 def test_what_the_model_misses_makes_a_new_run_uncertain() -> None:
     """A curve in the budget that no term follows: bases agree on it, and it counts all the same."""
-    truth = Truth.draw(rng())
-    rows = simulated(truth, rng(1))
+    rows = simulated(Truth.draw(rng()), rng(1), budgets=(5.0, 10.0, 20.0))
     bent = pl.when(pl.col("candidate") == "tile", pl.col("tpp") == 10).then(0.03).otherwise(0.0)
     found = Effects.fit(rows.with_columns(pl.col("loss") + bent))
     tile = found.candidates.index("tile")
     assert np.abs(found.influence).max() < 1e-12
-    deviation = np.sqrt(found.covariance(AT).diagonal())
+    deviation = np.sqrt(found.noise.diagonal())
     assert deviation[tile] == pytest.approx(0.03 * math.sqrt(2) / 3, rel=0.2)
     assert np.delete(deviation, tile).max() < 1e-9
 
@@ -254,13 +265,11 @@ def test_candidates_need_not_have_run_alike() -> None:
     found = Effects.fit(some)
     split = found.candidates.index("split")
     assert np.isnan(found.residuals[:, split]).sum() == 5 * 3 * len(BUDGETS)
-    assert np.isfinite(found.covariance(AT)).all()
+    assert np.isfinite(covariance(found)).all()
     again = Effects.from_data(json.loads(json.dumps(found.to_data())))
     np.testing.assert_allclose(again.residuals, found.residuals, rtol=1e-9)
     whole = found.of([name for name in found.candidates if name != "split"])
-    np.testing.assert_allclose(
-        whole.covariance(AT), Effects.fit(rows).of(whole.candidates).covariance(AT), rtol=1e-9
-    )
+    np.testing.assert_allclose(covariance(whole), covariance(Effects.fit(rows).of(whole.candidates)), rtol=1e-9)
 
 
 def without(candidate: str, base: pl.Expr) -> pl.Expr:
@@ -274,7 +283,7 @@ def without(candidate: str, base: pl.Expr) -> pl.Expr:
         (pl.col("group") < 2, "2 bases of zero_pad tell no interval: grow from 3 seeds or more"),
         (without("tile", pl.col("group") > 0), "1 bases of tile tell no interval"),
         (pl.struct("group", "growth_factor", "base_tpp", "regime", "tpp").is_in([
-            {"group": g, "growth_factor": c[1], "base_tpp": c[2], "regime": c[0], "tpp": 10.0}
+            {"group": g, "growth_factor": c[1], "base_tpp": c[2], "regime": c[0], "tpp": 5.0}
             for g, c in enumerate((CELLS[0], CELLS[1], CELLS[3]))]), "3 runs of zero_pad cannot tell 3 terms"),
     ],
     ids=["reference", "bases", "one candidate's bases", "terms"],
@@ -288,23 +297,23 @@ def test_candidates_that_no_bases_share_are_refused_together() -> None:
     rows = simulated(Truth.draw(rng(), **NOISY), rng(1), bases=range(6))
     apart = rows.filter(without("tile", pl.col("group") < 3), without("split", pl.col("group") >= 3))
     found = Effects.fit(apart)
-    assert np.isfinite(found.of(["zero_pad", "tile"]).covariance(AT)).all()
+    assert np.isfinite(covariance(found.of(["zero_pad", "tile"]))).all()
     with pytest.raises(InputError, match="fewer than 3 bases were grown by all of tile, split: name fewer"):
-        found.of(["tile", "split"]).covariance(AT)
+        _ = found.of(["tile", "split"]).noise
 
 
 # The draws of a new run.
 
 
 def test_with_many_bases_a_new_run_varies_as_theirs() -> None:
+    """About the mean of the bases' effects, with their sample covariance times 1 + 1 / G."""
     C, G = 4, 400
-    root = unequal(rng(2), C)
-    covariance = root @ root.T
-    expected = np.array([0.1, -0.2, 0.3, 0.0])
-    draws = predictive(expected, covariance, G, 200_000, rng(3))
+    effects = np.array([1.0, -2.0, 3.0, 0.0]) + rng(1).standard_normal((G, C)) @ unequal(rng(2), C).T
+    cov, expected = np.cov(effects.T), effects.mean(0)
+    draws = predictive(expected, cov, cov / G, G, 50_000, rng(3))
     blind = np.eye(C) - 1 / C
-    np.testing.assert_allclose(draws.mean(0), expected - expected.mean(), atol=0.02)
-    np.testing.assert_allclose(np.cov(draws.T), blind @ covariance @ blind, atol=0.03 * covariance.max())
+    np.testing.assert_allclose(draws.mean(0), expected - expected.mean(), atol=0.03)
+    np.testing.assert_allclose(np.cov(draws.T), blind @ cov @ blind * (1 + 1 / G), atol=0.04 * cov.max())
 
 
 def test_the_t_is_a_normal_whose_covariance_is_not_known() -> None:
@@ -315,30 +324,53 @@ def test_the_t_is_a_normal_whose_covariance_is_not_known() -> None:
     sigma = posterior.rvs(40_000, random_state=rng(1))
     normal = np.einsum("nij,nj->ni", np.linalg.cholesky(sigma), rng(2).standard_normal((40_000, p)))
     contrasts = select._contrasts(p + 1)
-    drawn = predictive(np.zeros(p + 1), contrasts.T @ found @ contrasts, G, 40_000, rng(3)) @ contrasts.T
+    noise, sure = contrasts.T @ found @ contrasts, np.zeros((p + 1, p + 1))
+    drawn = predictive(np.zeros(p + 1), noise, sure, G, 40_000, rng(3)) @ contrasts.T
     levels = [0.01, 0.1, 0.25, 0.75, 0.9, 0.99]
     np.testing.assert_allclose(np.quantile(drawn, levels, 0), np.quantile(normal, levels, 0), rtol=0.06)
+
+
+@pytest.mark.parametrize("far", [0.3, 1.0, 2.0, 5.0])
+def test_effects_within_doubt_are_drawn_together(far: float) -> None:
+    """Two candidates `far` standard errors apart, against the posterior mean by quadrature over w."""
+    w = np.linspace(1e-6, 1, 100_001)
+    density = np.sqrt(w) * np.exp(-w * far**2 / 2)
+    kept = 1 - np.trapezoid(w * density, w) / np.trapezoid(density, w)
+    doubt = np.eye(2) / 2  # of a difference 1
+    draws = predictive(np.array([0.0, far]), np.zeros((2, 2)), doubt, 10**6, 40_000, rng())
+    assert (draws[:, 1] - draws[:, 0]).mean() == pytest.approx(kept * far, abs=0.02)
+    elsewhere = np.array([5.0, 1.0])
+    moved = predictive(np.array([0.0, far]) + elsewhere, np.zeros((2, 2)), doubt, 10**6, 1000, rng(), elsewhere)
+    still = predictive(np.array([0.0, far]), np.zeros((2, 2)), doubt, 10**6, 1000, rng())
+    np.testing.assert_allclose(moved - (elsewhere - elsewhere.mean()), still, atol=1e-9)
+
+
+def test_effects_beyond_doubt_stay() -> None:
+    expected, doubt = np.array([0.0, 1.0, -3.0]), 1e-4 * np.eye(3)
+    draws = predictive(expected, 1e-4 * np.eye(3), doubt, 5, 20_000, rng())
+    np.testing.assert_allclose(draws.mean(0), expected - expected.mean(), atol=2e-3)
 
 
 @pytest.mark.parametrize("C", [1, 2, 9])
 def test_few_bases_still_tell_something(C: int) -> None:
     """Of fewer bases than candidates the sample covariance is singular; without any scatter the draws are sure."""
     effects = rng(C).standard_normal((3, C))
-    draws = predictive(effects.mean(0), np.cov(effects.T).reshape(C, C), 3, 2000, rng())
+    cov, nought = np.cov(effects.T).reshape(C, C), np.zeros((C, C))
+    draws = predictive(effects.mean(0), cov, cov / 3, 3, 2000, rng())
     assert draws.shape == (2000, C)
     assert np.isfinite(draws).all()
     if C > 1:
         assert np.linalg.matrix_rank(np.cov(draws.T)) == C - 1
-    sure = predictive(effects.mean(0), np.zeros((C, C)), 3, 100, rng())
-    np.testing.assert_allclose(sure, np.tile(effects.mean(0) - effects.mean(), (100, 1)), atol=1e-7)
+    sure = predictive(effects.mean(0), nought, nought, 3, 100, rng())
+    np.testing.assert_allclose(sure, np.tile(effects.mean(0) - effects.mean(), (100, 1)), atol=1e-5)
 
 
 def test_draws_know_nothing_of_what_candidates_share() -> None:
-    expected, covariance = np.array([0.0, 0.1, 0.3]), np.diag([1.0, 2.0, 3.0])
+    expected, noise, doubt = np.array([0.0, 0.1, 0.3]), np.diag([1.0, 2.0, 3.0]), np.diag([0.3, 0.2, 0.1])
     shared = np.array([1.0, 0.5, 0.2])
-    common = shared[:, None] + shared[None]  # of a term v that every candidate has, uncorrelated or not
-    one = predictive(expected, covariance, 5, 1000, rng(4))
-    two = predictive(expected + 7, covariance + common, 5, 1000, rng(4))
+    common = shared[:, None] + shared[None]  # of a term that every candidate has
+    one = predictive(expected, noise, doubt, 5, 1000, rng(4))
+    two = predictive(expected + 7, noise + common, doubt + common, 5, 1000, rng(4), alike=0.0)
     np.testing.assert_allclose(one, two, atol=1e-9)
 
 
@@ -382,8 +414,8 @@ def by_study_and_probe(rows: pl.DataFrame, at: Setting, losses: dict[str, float]
 def by_bases_alone(rows: pl.DataFrame, at: Setting, losses: dict[str, float]) -> Choice:
     """The control: as if one run scattered no more than the mean over a base's runs."""
     found = Effects.fit(rows)
-    moved, G = found.influence @ at.features, found.n_bases
-    draws = predictive(found.expected(at), moved.T @ moved / (G - 1) * (1 + 1 / G), G, select.DRAWS, rng())
+    doubt, G = found.doubt(at), found.n_bases
+    draws = predictive(found.expected(at), G * doubt, doubt, G, select.DRAWS, rng())
     return Choice.of(found.candidates, draws)
 
 
@@ -422,7 +454,7 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("scatter", SCATTER)
 def test_p_best_and_regret_are_calibrated(scatter: str) -> None:
     """P(best) of what is chosen is how often it is the best, among the sure and the unsure; regret alike."""
-    found = judged(by_study, 120, 2 * STD, **SCATTER[scatter])
+    found = judged(by_study, 100, 2 * STD, **SCATTER[scatter])
     assert found.p.mean() == pytest.approx(found.hit.mean(), abs=0.09)
     assert found.stated.mean() == pytest.approx(found.regret.mean(), rel=0.25)
     sure = found.p > np.median(found.p)
@@ -434,8 +466,8 @@ def test_p_best_and_regret_are_calibrated(scatter: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fewer_draws")
 @pytest.mark.parametrize("scatter", SCATTER)
-@pytest.mark.parametrize(("spread", "within"), [(STD / 2, 0.16), (STD, 0.12), (2 * STD, 0.06), (4 * STD, 0.05)])
-def test_over_many_studies_p_best_is_too_high_only_where_effects_drown(
+@pytest.mark.parametrize(("spread", "within"), [(STD / 2, 0.11), (STD, 0.08), (2 * STD, 0.05), (4 * STD, 0.05)])
+def test_over_many_studies_p_best_is_a_little_too_high_only_where_effects_drown(
     scatter: str, spread: float, within: float
 ) -> None:
     """spread: the standard deviation of effects, against a run's STD. Numbers are printed, for docs/select.md."""
@@ -449,7 +481,7 @@ def test_over_many_studies_p_best_is_too_high_only_where_effects_drown(
 def test_bases_alone_would_be_too_sure() -> None:
     """Where runs scatter by themselves, the spread of bases, which averages over runs, is that of no new run."""
     wide = [(DETERMINISTIC, 4.0, base) for base in (8.0, 16.0, 32.0, 64.0, 128.0)]
-    control, ours = (judged(rule, 60, STD, wide, by_loss=STD) for rule in (by_bases_alone, by_study))
+    control, ours = (judged(rule, 50, STD, wide, by_loss=STD) for rule in (by_bases_alone, by_study))
     assert control.p.mean() > control.hit.mean() + 0.08
     assert control.stated.mean() < 0.6 * control.regret.mean()
     assert ours.p.mean() == pytest.approx(ours.hit.mean(), abs=0.09)
@@ -457,12 +489,12 @@ def test_bases_alone_would_be_too_sure() -> None:
 
 
 @pytest.mark.usefixtures("fewer_draws")
-def test_among_equals_it_is_too_sure_by_a_limited_amount() -> None:
-    """No candidate is better: one must look so, and no prior says that effects are small (docs/select.md)."""
-    found = judged(by_study, 60, 0.0, **SCATTER["both"])
+def test_among_equals_it_is_hardly_surer_than_a_lot() -> None:
+    """No candidate is better, and in a study of few bases one looks so."""
+    found = judged(by_study, 80, 0.0, **SCATTER["both"])
+    assert found.p.mean() < 2 / len(NAMES)
     assert found.hit.mean() == pytest.approx(1 / len(NAMES), abs=0.1)
-    assert found.hit.mean() < found.p.mean() < found.hit.mean() + 0.22
-    assert 0.6 * found.regret.mean() < found.stated.mean() < found.regret.mean()
+    assert found.stated.mean() == pytest.approx(found.regret.mean(), rel=0.25)
 
 
 # What a probe adds.
@@ -499,8 +531,8 @@ def test_slopes_foretell_what_they_are() -> None:
 
 @pytest.mark.usefixtures("fewer_draws")
 def test_a_probe_that_foretells_makes_the_choice_surer_and_as_calibrated() -> None:
-    told = {"slope": 1.0, "by_run": STD / 4, "by_loss": STD / 4, "probe_base": STD, "probe_run": STD}
-    with_probe, alone = (judged(rule, 70, STD, **told) for rule in (by_study_and_probe, by_study))
+    told = {"slope": 1.0, "by_run": STD / 2, "by_loss": STD / 2, "probe_base": STD, "probe_run": STD}
+    with_probe, alone = (judged(rule, 60, STD, **told) for rule in (by_study_and_probe, by_study))
     assert with_probe.p.mean() > alone.p.mean() + 0.15
     assert with_probe.p.mean() == pytest.approx(with_probe.hit.mean(), abs=0.09)
     assert with_probe.hit.mean() > alone.hit.mean() + 0.15
@@ -531,8 +563,8 @@ def test_only_differences_between_probe_losses_count() -> None:
 
 
 def test_a_probe_without_surprise_leaves_the_study_s_choice() -> None:
-    """Probe losses just as expected: the same effects as without a probe, no less sure."""
-    rows = noisy(slope=0.8, **PROBE)
+    """Probe losses just as expected: the same effects as without a probe, and surer."""
+    rows = noisy(slope=0.8, spread=0.3, **PROBE)
     selection = Selection.fit(rows)
     names = {name: name for name in selection.effects.candidates}
     usual = selection.links[LAG].probe.expected(AT)

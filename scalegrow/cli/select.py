@@ -113,7 +113,8 @@ def load_selection(name: str) -> Selection:
 
 def fit(runs: str, where: list[str], out: Path | None, *, as_json: bool) -> None:
     """Fit a study's run table, keep it where told, and print the effects."""
-    selection = Selection.fit(outcomes(chosen_rows(load_table(runs), where)))
+    table = load_table(runs)
+    selection = Selection.fit(outcomes(chosen_rows(table, where), bases=table))
     if out:
         write_selection(selection, out)
     if as_json:

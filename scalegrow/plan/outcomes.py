@@ -21,20 +21,21 @@ UNIT = (
 )  # a base, its next batches, a setting and a budget: one run a candidate
 
 
-def outcomes(rows: pl.DataFrame) -> pl.DataFrame:
+def outcomes(rows: pl.DataFrame, bases: pl.DataFrame | None = None) -> pl.DataFrame:
     """A row for each grown run and budget: its setting, its base's seed, `candidate`, `tpp` and `loss`, annealed.
 
     regime is deterministic where the run went on with its base's batch order and without dropout. base_tpp is what
     the base had seen when it was grown, tokens per parameter of its own. deeper: whether it was given layers, null
     where the table does not say. Runs whose base is not in the table are left out, since only it says which order
     was its own. `signal` columns (zero_step_kl, kl_K, escape_K, loss_K after K steps, area: the mean loss of the
-    trunk from the first lag on) come along. Raises InputError where the table is not a study's.
+    trunk from the first lag on) come along. bases: a table that holds them, where `rows` is a part of one. Raises
+    InputError where the table is not a study's.
     """
     if missing := [name for name in NEEDED if name not in rows.columns]:
         raise InputError(f"the table has no column {missing[0]!r}: give one that scalegrow sweep has written.")
     if rows["data"].drop_nulls().n_unique() > 1:
         raise InputError("losses on other data do not compare: choose one of them with --where data=NAME.")
-    grown = _with_base(rows.with_columns(dropout=_dropout(rows), n_layers=_layers(rows)))
+    grown = _with_base(_told(rows), _told(rows if bases is None else bases))
     same = (pl.col("data_seed") == pl.col("data_seed_base")) & (pl.col("dropout") == 0)
     grown = grown.with_columns(
         regime=pl.when(same).then(pl.lit(DETERMINISTIC)).otherwise(pl.lit(STOCHASTIC)),
@@ -49,26 +50,23 @@ def outcomes(rows: pl.DataFrame) -> pl.DataFrame:
     return final.sort(*UNIT, "candidate")
 
 
-def _with_base(rows: pl.DataFrame) -> pl.DataFrame:
+def _told(rows: pl.DataFrame) -> pl.DataFrame:
+    """With dropout and layers of every run: dropout nought, layers null where the table does not say."""
+    dropout = [pl.col(name).cast(pl.Float64) for name in DROPOUT if name in rows.columns]
+    layers = pl.col("n_layers").cast(pl.Int64) if "n_layers" in rows.columns else pl.lit(None, pl.Int64)
+    return rows.with_columns(dropout=pl.coalesce(*dropout, pl.lit(0.0)), n_layers=layers)
+
+
+def _with_base(rows: pl.DataFrame, bases: pl.DataFrame) -> pl.DataFrame:
     """The rows of grown runs whose base is there, with its seeds and layers. Raises InputError without any."""
     of_base = pl.col("seed", "data_seed", "n_layers").name.suffix("_base")
-    bases = rows.select("run", of_base).unique()
-    grown = rows.filter(pl.col("operator") != SCRATCH).join(bases, left_on="base", right_on="run")
+    known = bases.select("run", of_base).unique()
+    grown = rows.filter(pl.col("operator") != SCRATCH).join(known, left_on="base", right_on="run")
     if not grown["annealed"].any():
         raise InputError("the table holds no final loss of a grown run with its base: sweep factors above 1.")
     if (grown["base_tokens"] <= 0).any():
         raise InputError("a run was grown from a base that had seen no token: leave it out with --where.")
     return grown
-
-
-def _dropout(rows: pl.DataFrame) -> pl.Expr:
-    """Of every run; nought where the table does not say."""
-    told = [pl.col(name).cast(pl.Float64) for name in DROPOUT if name in rows.columns]
-    return pl.coalesce(*told, pl.lit(0.0))
-
-
-def _layers(rows: pl.DataFrame) -> pl.Expr:
-    return pl.col("n_layers").cast(pl.Int64) if "n_layers" in rows.columns else pl.lit(None, pl.Int64)
 
 
 def _require_one_run_each(final: pl.DataFrame) -> None:

@@ -20,9 +20,7 @@ import polars as pl
 
 from scalegrow.laws.points import FloatArray
 from scalegrow.plan.outcomes import UNIT
-from scalegrow.plan.select import DRAWS, REFERENCE, Choice, Effects, Setting, against, design, foretold
-
-TINY = 1e-18  # nats squared: a probe that never surprises foretells nothing
+from scalegrow.plan.select import DRAWS, REFERENCE, TINY, Choice, Effects, Setting, against, design, foretold
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,13 @@ class ProbeLink:
         On a new base y = (y - b z) + b z, the first from the study and z as probed; b from its own t distribution,
         about E[z], where the study is sure of y whatever b.
         """
-        rng = np.random.default_rng(seed)
-        surprise = losses - self.probe.of(candidates).expected(setting)
+        rng, usual = np.random.default_rng(seed), self.probe.of(candidates).expected(setting)
         share = trust(self.slope, self.error)
-        off = share * self.error * rng.standard_t(self.n_bases - 1, (DRAWS, 1))
-        told = share * self.slope * losses + off * _unshared(surprise)
-        draws = foretold(self.rest.of(candidates), setting, rng) + told
-        return Choice.of(candidates, draws, level)
+        slope, error = share * self.slope, share * self.error
+        rest = foretold(self.rest.of(candidates), setting, rng, alike=-slope * usual)
+        off = error * rng.standard_t(self.n_bases - 1, (DRAWS, 1))
+        surprise = losses - usual
+        return Choice.of(candidates, rest + slope * losses + off * (surprise - surprise.mean()), level)
 
     def to_data(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -85,16 +83,11 @@ class ProbeLink:
 
 
 def trust(slope: float, error: float) -> float:
-    """The share of a slope that is used: max(0, 1 - (error / slope)^2), positive-part shrinkage (James and Stein
-    1961).
+    """The share of a slope that is used: max(0, 1 - (error / slope)^2), James and Stein's positive part (1961).
 
     Without it the noise of a slope from five bases costs more than the probe brings.
     """
     return max(0.0, 1 - (error / slope) ** 2) if slope else 0.0
-
-
-def _unshared(values: FloatArray) -> FloatArray:
-    return values - values.mean()
 
 
 def _slope(rows: pl.DataFrame, column: str) -> tuple[float, float, int]:
@@ -107,7 +100,7 @@ def _slope(rows: pl.DataFrame, column: str) -> tuple[float, float, int]:
     def slope(kept: npt.NDArray[np.bool_]) -> float:
         left = _without_effects(values[kept], x[kept], candidates[kept])
         y, z = _without_shared(left, units[kept]).T
-        return float(z @ y / max(z @ z, TINY))
+        return float(z @ y / max(z @ z, TINY))  # a probe that never surprises foretells nothing
 
     whole = slope(np.full(len(found), True))
     without = np.array([slope(bases != base) for base in np.unique(bases)])

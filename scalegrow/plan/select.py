@@ -36,6 +36,9 @@ DOMAIN = {
 }  # of runs, and their columns
 FEWEST_BASES = 3
 DRAWS = 10_000
+EDGES = np.geomspace(1e-6, 1, 101)
+SHARES = np.sqrt(EDGES[1:] * EDGES[:-1])  # of an effect that is chance: the middles of steps of 15 %
+TINY = 1e-18  # nats squared: of runs that do not scatter
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ class Effects:
 
     @classmethod
     def fit(cls, rows: pl.DataFrame, outcome: str = "loss", reference: str = REFERENCE) -> "Effects":
-        """Of a column of `outcomes`; one but the final loss is the same at every budget of a run, and counts once.
+        """Of a column of `outcomes`. Raises InputError where the reference or bases are missing.
 
-        Raises InputError where the reference or bases are missing.
+        One that is the same at every budget of a run, as a probe's loss, counts once.
         """
         rows = _once(rows, outcome)
         rows = against(rows, outcome, reference)
@@ -120,20 +123,24 @@ class Effects:
         """(C,): E[y_c]."""
         return self.coefficients @ setting.features
 
-    def covariance(self, setting: Setting) -> FloatArray:
-        """(C, C) of the effects in one new run each, on a new base: the runs' scatter, and the model's own.
+    @property
+    def noise(self) -> FloatArray:
+        """(C, C) of how runs scatter about their expected effects: R'R / U, over U units that all candidates have.
 
-        R'R / U over the U units that all candidates have, plus the sum of m_g m_g' / (G (G - 1)) with m_g what
-        base g moves the expected effects by. In a study of one setting and budget that is the bases' sample
-        covariance times 1 + 1/G. Raises InputError where too few bases have all candidates.
+        Raises InputError where too few bases have all candidates.
         """
         whole = ~np.isnan(self.residuals).any(1)
         if len(np.unique(np.array(self.bases)[whole])) < FEWEST_BASES:
             raise InputError(
                 f"fewer than {FEWEST_BASES} bases were grown by all of {', '.join(self.candidates)}: name fewer."
             )
-        left, moved = self.residuals[whole], self.influence @ setting.features
-        return left.T @ left / len(left) + moved.T @ moved / (self.n_bases * (self.n_bases - 1))
+        left = self.residuals[whole]
+        return left.T @ left / len(left)
+
+    def doubt(self, setting: Setting) -> FloatArray:
+        """(C, C) of the expected effects: the sum of m_g m_g' / (G (G - 1)), where base g moves them by m_g."""
+        moved = self.influence @ setting.features
+        return moved.T @ moved / (self.n_bases * (self.n_bases - 1))
 
     def of(self, names: Sequence[str]) -> "Effects":
         """The effects of these candidates alone, in this order."""
@@ -202,8 +209,8 @@ def against(rows: pl.DataFrame, outcome: str, reference: str) -> pl.DataFrame:
 
 
 def _once(rows: pl.DataFrame, outcome: str) -> pl.DataFrame:
-    """A row a run, where the outcome is the same at all of its budgets, as a probe's is."""
-    alike = outcome in rows.columns and (rows[outcome].n_unique() <= rows["run"].n_unique())
+    """A row a run, where the outcome is the same at all of its budgets."""
+    alike = outcome in rows.columns and rows[outcome].n_unique() <= rows["run"].n_unique()
     return rows.unique("run", keep="first", maintain_order=True) if alike else rows
 
 
@@ -223,13 +230,9 @@ def _fit_one(rows: pl.DataFrame, groups: Sequence[int]) -> Fitted:
     n, k, G = len(x), len(told), len(np.unique(bases))
     _require_enough(rows["candidate"][0], n, k, G)
     found = OLS(y, x[:, told]).fit(cov_type="cluster", cov_kwds={"groups": bases})
-    bread, residuals = found.normalized_cov_params, found.resid
+    bread, residuals, variances = found.normalized_cov_params, found.resid, np.diag(found.cov_params())
     coefficients, errors = np.zeros(len(TERMS)), np.full(len(TERMS), math.nan)
-    variances = np.diag(found.cov_params())
-    coefficients[told], errors[told] = (
-        found.params,
-        np.sqrt(np.maximum(variances, 0)),
-    )  # rounding: of the reference
+    coefficients[told], errors[told] = found.params, np.sqrt(np.maximum(variances, 0))
     moved = np.zeros((len(groups), len(TERMS)))  # by each base's runs
     moved[:, told] = _sums(x[:, told] * residuals[:, None] @ bread, bases, len(groups))
     # The fit takes a share k / n of what is each run's own, and 1 / G of what a base's runs have in common.
@@ -261,23 +264,45 @@ def _told(x: FloatArray) -> list[int]:
 
 
 def predictive(
-    expected: FloatArray, covariance: FloatArray, n_bases: int, n: int, rng: np.random.Generator
+    expected: FloatArray,
+    noise: FloatArray,
+    doubt: FloatArray,
+    n_bases: int,
+    n: int,
+    rng: np.random.Generator,
+    alike: FloatArray | float = 0.0,
 ) -> FloatArray:
-    """(n, C) effects of one new run each, on a new base: a multivariate t about what is expected.
+    """(n, C) effects of one new run each, on a new base: theta + noise, with theta about what is expected.
 
-    Normal with unknown mean and covariance, under the conjugate prior (normal-inverse-Wishart; Gelman et al.,
-    Bayesian Data Analysis, 3.6) of the fewest degrees of freedom that have a mean, and with the mean that
-    candidates vary alike and independently. `covariance` counts as that of n_bases: where they are fewer than the
-    candidates it is singular, and the prior fills it up. Effects are those that candidates do not share.
+    doubt: the covariance of `expected`. Both covariances are known as far as n_bases tell: a multivariate t, under
+    the conjugate prior (inverse-Wishart; Gelman et al., Bayesian Data Analysis, 3.6) of the fewest degrees of
+    freedom that have a mean, and with the mean that candidates vary alike and independently, which fills them up
+    where bases are fewer than candidates. Of theta the prior is Zellner's, N(alike, doubt (1 - w) / w) with w
+    uniform (hyper-g; Liang et al. 2008): a flat one would take the luckiest candidate for the best. Differences
+    well beyond doubt stay as they are. Draws are without what candidates share.
     """
     contrasts = _contrasts(len(expected))  # (C - 1, C): orthonormal, blind to what all candidates share
-    found = contrasts @ covariance @ contrasts.T
-    alike = np.eye(len(found)) * max(float(found.diagonal().mean()), 1e-18) if len(found) else found
+    noise, doubt = (_filled(contrasts @ each @ contrasts.T, n_bases) for each in (noise, doubt))
     freedom = n_bases + 2
-    factor = np.linalg.cholesky((alike + (n_bases - 1) * found) / freedom)
-    normal = rng.standard_normal((n, len(found))) @ factor.T
-    t = normal * np.sqrt(freedom / rng.chisquare(freedom, (n, 1)))
-    return (contrasts @ expected + t) @ contrasts
+    scale = freedom / rng.chisquare(freedom, (n, 1))
+    beyond = contrasts @ (expected - alike)
+    kept = 1 - _shrunk(beyond @ np.linalg.solve(doubt, beyond) / scale, len(beyond), rng)
+    ours, theirs = (rng.standard_normal((n, len(beyond))) @ np.linalg.cholesky(each).T for each in (noise, doubt))
+    drawn = kept * beyond + np.sqrt(scale) * (ours + np.sqrt(kept) * theirs)
+    return (contrasts @ expected - beyond + drawn) @ contrasts
+
+
+def _filled(covariance: FloatArray, n_bases: int) -> FloatArray:
+    """The t's scale of a covariance that n_bases tell, with the prior's share of candidates that vary alike."""
+    alike = max(float(covariance.trace()) / max(len(covariance), 1), TINY) * np.eye(len(covariance))
+    return (alike + (n_bases - 1) * covariance) / (n_bases + 2)
+
+
+def _shrunk(q: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
+    """(n, 1) draws of w from its posterior w^(k / 2) exp(-q w / 2) on (0, 1), q (n, 1) the square of k effects."""
+    logs = (k / 2 + 1) * np.log(SHARES) - q * SHARES / 2  # one more for steps that grow with w
+    weights = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
+    return SHARES[(weights > weights[:, -1:] * rng.random(q.shape)).argmax(1), None]
 
 
 def _contrasts(C: int) -> FloatArray:
@@ -316,9 +341,12 @@ class Choice:
         return int(self.regret.argmin())
 
 
-def foretold(effects: Effects, setting: Setting, rng: np.random.Generator) -> FloatArray:
+def foretold(
+    effects: Effects, setting: Setting, rng: np.random.Generator, alike: FloatArray | float = 0.0
+) -> FloatArray:
     """(DRAWS, C) effects at a setting, of one new run each."""
-    return predictive(effects.expected(setting), effects.covariance(setting), effects.n_bases, DRAWS, rng)
+    known = effects.expected(setting), effects.noise, effects.doubt(setting), effects.n_bases
+    return predictive(*known, DRAWS, rng, alike)
 
 
 def choose(effects: Effects, setting: Setting, level: float = 0.95, seed: int = 0) -> Choice:
