@@ -6,14 +6,14 @@ selection: every setting of the selection study. gamma_stories, gamma_text: runs
 of 1e-5 and without a gate, on novels up to gamma = 1.1.
 """
 
-import warm_starts
 from initialisations import fitted
 
 from scalegrow.cli.gamma import SCHEMA
 from scalegrow.laws.document import write_document
 from scalegrow.laws.gamma_fit import fit_gamma
+from scalegrow.plan.outcomes import outcomes
 from scalegrow.plan.selection import Selection, write_selection
-from scalegrow.runs.shipped import DATA
+from scalegrow.runs.shipped import DATA, load_table
 
 CHOICES = DATA / "choices"
 GAMMA = {"gamma_stories": "gamma", "gamma_text": "gamma_text"}
@@ -21,7 +21,7 @@ GAMMA = {"gamma_stories": "gamma", "gamma_text": "gamma_text"}
 
 def main() -> None:
     CHOICES.mkdir(exist_ok=True)
-    selection = Selection.fit(warm_starts.rows())
+    selection = Selection.fit(outcomes(load_table("reference_selection")))
     write_selection(selection, CHOICES / "selection.json")
     print(f"selection.json: {selection.effects.n_runs} runs from {selection.effects.n_bases} bases")
     for name, study in GAMMA.items():
