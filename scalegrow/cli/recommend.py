@@ -3,7 +3,7 @@
 Both come from studies of small decoders, so that nearly every question lies far outside; how far is said.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scalegrow.cli.gamma import choice_data as gamma_data
@@ -13,12 +13,14 @@ from scalegrow.cli.select import choice_data, load_selection
 from scalegrow.growth import Growth, widens
 from scalegrow.laws.domain import LABELS
 from scalegrow.laws.gamma import STANDARD, GammaLaw
+from scalegrow.laws.points import Points
 from scalegrow.plan.advise import TOO_FAR
 from scalegrow.plan.decide import Question
-from scalegrow.plan.gamma import GammaChoice, choose_gamma
+from scalegrow.plan.gamma import GammaChoice, choose_gamma, nearest
 from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
 from scalegrow.plan.select import Choice, Setting
 from scalegrow.plan.selection import Selection
+from scalegrow.units import format_count
 
 STUDY, GAMMA = "selection", "text"
 MOST = 2  # candidates that are named beside the one to take
@@ -26,13 +28,17 @@ MOST = 2  # candidates that are named beside the one to take
 
 @dataclass(frozen=True)
 class Recommendation:
-    """choices: among the candidates that these widths allow, by regime. outside: how far beyond their runs."""
+    """choices: among the candidates that these widths allow, by regime. outside: how far beyond their runs.
+
+    gamma: the choice at N and tpp `at`, the nearest of the law's runs; its extrapolation is the question's.
+    """
 
     selection: Selection
     choices: dict[str, Choice]
     outside: dict[str, float]
     law: GammaLaw
     gamma: GammaChoice
+    at: tuple[float, float]
 
     @classmethod
     def of(cls, growth: Growth, question: Question, level: float) -> "Recommendation":
@@ -50,7 +56,10 @@ class Recommendation:
         }
         choices = {regime: selection.choose(pool, setting, None, 1, level) for regime, setting in settings.items()}
         outside = selection.times_outside(settings[DETERMINISTIC], question.N)
-        return cls(selection, choices, outside, law, choose_gamma(law, question.N, tpp, level))
+        at, there = nearest(law, question.N, tpp), law.domain.extrapolation(Points.of(question.N, question.D))
+        gamma = choose_gamma(law, *at, level)
+        ratios = {name: float(ratio[0]) for name, ratio in there.items()}
+        return cls(selection, choices, outside, law, replace(gamma, extrapolation=ratios), at)
 
     def sentences(self) -> tuple[str, str]:
         """The warm start's and gamma's."""
@@ -66,9 +75,10 @@ class Recommendation:
 
     def _gamma(self) -> str:
         best, gain = self.gamma.best, self.gamma.gain
+        where = "" if self.gamma.inside_runs else f", at the nearest measured ({_place(*self.at)})"
         return (
-            f"Gamma: {best.value:.2f} ({best.low:.2f} to {best.high:.2f}), which changes a run from scratch by "
-            f"{gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}. "
+            f"Gamma{where}: {best.value:.2f} ({best.low:.2f} to {best.high:.2f}), which changes a run from scratch "
+            f"by {gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}. "
             f"{_rests(self.law.n_runs, self.gamma.extrapolation, 'scalegrow gamma --runs')}"
         )
 
@@ -77,11 +87,16 @@ class Recommendation:
         warm = {regime: choice_data(choice) for regime, choice in self.choices.items()}
         effects = self.selection.effects
         study = {"name": STUDY, "runs": effects.n_runs, "bases": effects.n_bases}
+        at = dict(zip(("n_params", "tokens_per_param"), self.at, strict=True))
         outside = {LABELS[name]: ratio for name, ratio in self.outside.items()}
         return {
             "warm_start": {**warm, "study": study, "times_outside": outside},
-            "gamma": {**gamma_data(self.gamma), "law": {"name": GAMMA, "runs": self.law.n_runs}},
+            "gamma": {**gamma_data(self.gamma), "at": at, "law": {"name": GAMMA, "runs": self.law.n_runs}},
         }
+
+
+def _place(N: float, tpp: float) -> str:
+    return f"{format_count(N)} parameters, {tpp:.3g} tokens per parameter"
 
 
 def _told(regime: str, choice: Choice) -> str:

@@ -13,7 +13,7 @@ from scalegrow.cli.gamma import load_gamma
 from scalegrow.cli.render import console, note, print_json, table_without_empty
 from scalegrow.errors import InputError
 from scalegrow.laws.gamma import STANDARD
-from scalegrow.plan.gamma import choose_gamma
+from scalegrow.plan.gamma import choose_gamma, nearest
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.runs.log import read_records
 from scalegrow.runs.recipe import Recipe, is_text, parse_setting, read_recipe
@@ -132,12 +132,13 @@ def gamma_sentence(config: RunConfig) -> str:
     name = "stories" if config.data.source == "stories" else "text"
     law, N = load_gamma(name), config.model.shape.n_params
     tokens = max(config.steps(budget) for budget in config.budgets) * config.tokens_per_step
-    found = choose_gamma(law, N, tokens / N)
+    at = nearest(law, N, tokens / N)
+    found = choose_gamma(law, *at)
     best, gain = found.best, found.gain
-    far = "" if all(ratio == 1 for ratio in found.extrapolation.values()) else ", far from the runs it rests on"
+    here = "here" if at == (N, tokens / N) else f"at {format_count(at[0])} and {at[1]:.3g} tpp, its nearest,"
     return (
         f"gamma {config.init.gamma:g}; by the {name} study {best.value:.2f} ({best.low:.2f} to {best.high:.2f}) "
-        f"is best here, {gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}{far}"
+        f"is best {here} by {gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}"
     )
 
 

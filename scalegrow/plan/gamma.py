@@ -31,6 +31,11 @@ class GammaChoice:
     inside: bool
     extrapolation: dict[str, float]
 
+    @property
+    def inside_runs(self) -> bool:
+        """Whether nothing lies beyond the runs."""
+        return all(ratio == 1 for ratio in self.extrapolation.values())
+
 
 def choose_gamma(law: GammaLaw, N: float, tpp: float, level: float = LEVEL) -> GammaChoice:
     """The best gamma and what it gains at N parameters and tpp tokens per parameter.
@@ -50,6 +55,12 @@ def choose_gamma(law: GammaLaw, N: float, tpp: float, level: float = LEVEL) -> G
         bool(gammas[0] < best.low and best.high < gammas[-1]),
         {name: float(ratio[0]) for name, ratio in ratios.items()},
     )
+
+
+def nearest(law: GammaLaw, N: float, tpp: float) -> tuple[float, float]:
+    """The nearest N and tpp within the law's runs: beyond them its straight trends soon say nothing."""
+    (smallest, largest), (least, most) = law.domain["N"], law.domain["tpp"]
+    return min(max(N, smallest), largest), min(max(tpp, least), most)
 
 
 def grid(law: GammaLaw, step: float = GRID) -> FloatArray:
