@@ -3,7 +3,7 @@
     python analyses/build_choices.py
 
 selection: every setting of the selection study. gamma_stories, gamma_text: runs from scratch with a norm epsilon
-of 1e-5 and without a gate, on novels up to gamma = 1.1.
+of 1e-5 and without a gate, up to gamma = 1.3 and 1.1.
 """
 
 from initialisations import fitted

@@ -2,8 +2,9 @@
 
     python analyses/gamma_curve.py
 
-The law of scalegrow/laws/gamma.py on runs from scratch (norm epsilon 1e-5, no gate), with 95 % intervals that are
-robust to runs. Held out: the law without one size, asked at that size; the mean change is over its seeds.
+The law of scalegrow/laws/gamma.py on runs from scratch (norm epsilon 1e-5, no gate) up to a gamma of 1.3 on
+stories and 1.1 on novels, with 95 % intervals that are robust to runs. Held out: the law without one size, asked
+at that size; the mean change is over its seeds.
 """
 
 import altair as alt

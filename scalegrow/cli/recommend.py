@@ -77,8 +77,8 @@ class Recommendation:
         best, gain = self.gamma.best, self.gamma.gain
         where = "" if self.gamma.inside_runs else f", at the nearest measured ({_place(*self.at)})"
         return (
-            f"Gamma{where}: {best.value:.2f} ({best.low:.2f} to {best.high:.2f}), which changes a run from scratch "
-            f"by {gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}. "
+            f"Gamma{where}: {best.value:.2f} ({best.low:.2f} to {best.high:.2f}), which changes a run from "
+            f"scratch by {gain.value:+.4f} nats ({gain.low:+.4f} to {gain.high:+.4f}) against {STANDARD:g}. "
             f"{_rests(self.law.n_runs, self.gamma.extrapolation, 'scalegrow gamma --runs')}"
         )
 
