@@ -47,7 +47,9 @@ def main() -> None:
     )
     bars = base.mark_rule(opacity=0.4).encode(y=alt.Y("low:Q", title="loss - that of both at 0.5"), y2="high:Q")
     panel = alt.layer(bars, base.mark_line(point=True).encode(y="y:Q"), data=pl.DataFrame(drawn))
-    facets = panel.properties(width=200, height=180).facet(column=alt.Column("budget:N", title=None, sort=None))
+    facets = panel.properties(width=200, height=180).facet(
+        column=alt.Column("budget:N", title=None, sort=["5 tpp", "10 tpp", "20 tpp"])
+    )
     save(facets, "gamma_growth")
 
 
