@@ -61,9 +61,8 @@ def gain(mine: pl.DataFrame, theirs: pl.DataFrame) -> object:
 
 def best_gain(mine: pl.DataFrame, theirs: pl.DataFrame) -> object:
     """On every seed, with what is best by the mean of the others."""
-    return mean(
-        pl.Series([held(mine, seed) - held(theirs, seed) for seed in sorted({*mine["seed"]} & {*theirs["seed"]})])
-    )
+    seeds = sorted({*mine["seed"]} & {*theirs["seed"]})
+    return mean(pl.Series([held(mine, seed) - held(theirs, seed) for seed in seeds]))
 
 
 def held(found: pl.DataFrame, seed: int) -> float:
