@@ -573,6 +573,31 @@ def test_a_probe_without_surprise_leaves_the_study_s_choice() -> None:
     assert (told.high - told.low).mean() < (alone.high - alone.low).mean()
 
 
+@pytest.mark.parametrize(
+    ("slope", "error", "share"),
+    [(0.5, 0.0, 1), (0.5, 0.25, 0.75), (-0.5, 0.25, 0.75), (0.2, 0.2, 0), (0.1, 0.3, 0), (0, 0, 0)],
+)
+def test_a_slope_is_trusted_as_far_as_it_stands_out(slope: float, error: float, share: float) -> None:
+    assert probed.trust(slope, error) == pytest.approx(share)
+
+
+def test_a_slope_that_may_be_chance_leaves_the_study_s_choice() -> None:
+    studies = [noisy(seed, **PROBE) for seed in range(9)]
+    rows, link = next((rows, link) for rows in studies if not (link := ProbeLink.fit(rows, LAG)).trust)
+    names = link.probe.candidates
+    found = link.choose(names, AT, 3 + rng(1).normal(0, 0.1, len(names)))
+    np.testing.assert_allclose(found.p_best, choose(Effects.fit(rows), AT).p_best, atol=1e-12)
+
+
+def test_a_probe_s_loss_counts_once_and_final_losses_always() -> None:
+    """Probe losses are the same at every budget of a run. Final ones of candidates may be alike, bit for bit."""
+    rows = noisy(**PROBE)
+    probe, final = Effects.fit(rows, f"loss_{LAG}"), Effects.fit(rows)
+    assert len(final.residuals) == len(BUDGETS) * len(probe.residuals)
+    twins = rows.with_columns(loss=pl.col("loss").first().over(UNIT))
+    assert len(Effects.fit(twins).residuals) == len(final.residuals)
+
+
 def test_a_probe_that_never_varies_tells_nothing() -> None:
     rows = noisy().with_columns(pl.lit(3.0).alias(f"loss_{LAG}"))
     link = ProbeLink.fit(rows, LAG)

@@ -13,12 +13,7 @@ NEEDED = ("stage", "step", "arm", "data_seed", "base_budget")  # beside every ru
 DROPOUT = ("dropout", "model.dropout")  # the second where an older table's runs differ in it
 DETERMINISTIC, STOCHASTIC = "deterministic", "stochastic"
 SETTING = ("regime", "n_params", "growth_factor", "base_tpp")  # with a base: what candidates are compared within
-UNIT = (
-    "group",
-    "data_seed",
-    *SETTING,
-    "tpp",
-)  # a base, its next batches, a setting and a budget: one run a candidate
+UNIT = ("group", "data_seed", *SETTING, "tpp")  # one run of each candidate: its base, batches, setting, budget
 
 
 def outcomes(rows: pl.DataFrame, bases: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from scalegrow.plan.select import DRAWS, REFERENCE, TINY, Choice, Effects, Setti
 class ProbeLink:
     """b and its error, from n_bases, of a probe of `lag` steps.
 
-    probe: the effects on the probe loss, E[z]. rest: those on what it does not tell, y - b z.
+    probe: the effects on the probe loss, E[z]. rest: those on what it does not tell, y - b z, with b by its trust.
     """
 
     lag: int
@@ -42,21 +42,25 @@ class ProbeLink:
         """From rows of `outcomes`. Raises InputError as `Effects.fit` does."""
         column = f"loss_{lag}"
         slope, error, n_bases = _slope(rows, column)
-        used = slope * trust(slope, error)
+        used = trust(slope, error) * slope
         rest = Effects.fit(rows.with_columns(rest=pl.col("loss") - used * pl.col(column)), "rest")
         return cls(lag, slope, error, n_bases, Effects.fit(rows, column), rest)
+
+    @property
+    def trust(self) -> float:
+        """The share of the slope that is used."""
+        return trust(self.slope, self.error)
 
     def choose(
         self, candidates: tuple[str, ...], setting: Setting, losses: FloatArray, level: float = 0.95, seed: int = 0
     ) -> Choice:
         """What study and probe say together, of candidates with these probe losses (C,), nats.
 
-        On a new base y = (y - b z) + b z, the first from the study and z as probed; b from its own t distribution,
-        about E[z], where the study is sure of y whatever b.
+        On a new base y = (y - b z) + b z, the first from the study and z as probed, b by its `trust`. The error of
+        b, a t, counts by the surprise z - E[z]: without one the study tells y whatever b is.
         """
         rng, usual = np.random.default_rng(seed), self.probe.of(candidates).expected(setting)
-        share = trust(self.slope, self.error)
-        slope, error = share * self.slope, share * self.error
+        slope, error = self.trust * self.slope, self.trust * self.error
         rest = foretold(self.rest.of(candidates), setting, rng, alike=-slope * usual)
         off = error * rng.standard_t(self.n_bases - 1, (DRAWS, 1))
         surprise = losses - usual

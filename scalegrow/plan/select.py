@@ -28,12 +28,7 @@ from scalegrow.plan.outcomes import STOCHASTIC, UNIT
 TERMS = ("effect", "stochastic", "budget", "base", "factor")
 MIDDLE = {"budget": 10.0, "base": 20.0, "factor": 4.0}  # where a term is nought
 REFERENCE = "zero_pad"  # takes any widths, and keeps the function
-DOMAIN = {
-    "N": "n_params",
-    "tpp": "tpp",
-    "g": "growth_factor",
-    "base_tpp": "base_tpp",
-}  # of runs, and their columns
+DOMAIN = {"N": "n_params", "tpp": "tpp", "g": "growth_factor", "base_tpp": "base_tpp"}  # and the column of each
 FEWEST_BASES = 3
 DRAWS = 10_000
 EDGES = np.geomspace(1e-6, 1, 101)
@@ -209,9 +204,10 @@ def against(rows: pl.DataFrame, outcome: str, reference: str) -> pl.DataFrame:
 
 
 def _once(rows: pl.DataFrame, outcome: str) -> pl.DataFrame:
-    """A row a run, where the outcome is the same at all of its budgets."""
-    alike = outcome in rows.columns and rows[outcome].n_unique() <= rows["run"].n_unique()
-    return rows.unique("run", keep="first", maintain_order=True) if alike else rows
+    """A row a run, where every run has the same outcome at all of its budgets."""
+    if outcome not in rows.columns or rows.group_by("run").agg(pl.col(outcome).n_unique())[outcome].max() != 1:
+        return rows
+    return rows.unique("run", keep="first", maintain_order=True)
 
 
 def design(rows: pl.DataFrame) -> FloatArray:
