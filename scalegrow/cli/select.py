@@ -303,7 +303,12 @@ def link_sentence(link: ProbeLink) -> str:
     """What probes of one lag told in the study."""
     return (
         f"after {link.lag} steps, of a nat by which a candidate surprised, {link.slope:.3f} (standard error "
-        f"{link.error:.3f}) was left in its final loss, over {link.n_bases} bases."
+        f"{link.error:.3f}) was left in its final loss, over {link.n_bases} bases; "
+        + (
+            f"{link.trust:.0%} of that is trusted."
+            if link.trust
+            else "that is no more than chance, and changes nothing."
+        )
     )
 
 
@@ -362,7 +367,7 @@ def probe_data(selection: Selection, answer: Answer) -> dict[str, Any] | None:
 
 def link_data(link: ProbeLink) -> dict[str, Any]:
     """What probes of one lag told in the study, for a program."""
-    return {"lag": link.lag, "slope": link.slope, "error": link.error, "bases": link.n_bases}
+    return {"lag": link.lag, "slope": link.slope, "error": link.error, "bases": link.n_bases, "trust": link.trust}
 
 
 def effects_data(selection: Selection) -> dict[str, Any]:
