@@ -1,4 +1,4 @@
-"""The command that chooses a warm start: on a small real checkpoint, by a simulated study."""
+"""The command that chooses a warm start, on a small real checkpoint: by a simulated study, and the shipped one."""
 
 import json
 import sys
@@ -92,6 +92,7 @@ def test_the_probe_has_its_say(base: Path, study: Path, scalegrow: Scalegrow, tm
     assert "loss at 2" in out
     assert "KL at 0" in out
     assert f"Probe: after {SHORT} steps, of a nat by which a candidate surprised, 0." in out
+    assert "% of that is trusted." in out
     assert "scratch is not in the study, and was left out: rank it by scalegrow probe." in out
     assert "szp" in out, "as it was asked, which the study writes as szp:shrink=0.4"
     assert not list(tmp_path.iterdir())
@@ -150,6 +151,25 @@ def test_a_surprising_probe_changes_the_choice(
     assert szp[0] > szp[2] + 0.2
     assert szp[1] == pytest.approx(szp[2], abs=0.05)
     assert alone["probe"] is None
+
+
+def test_the_shipped_study_serves_by_default(base: Path, scalegrow: Scalegrow) -> None:
+    data = told(scalegrow, base, "--width", 2, "--sequences", 8, "--operators", "tile, zero_pad, szp, net2net")
+    assert sorted(names(data)) == ["szp", "tile", "zero_pad"]
+    assert (data["study"]["name"], data["unknown"]) == ("selection", ["net2net"])
+    assert data["times_outside"]["parameters"] < 1
+    refused(scalegrow(base, "--width", 2, "--lag", 7), "probes of 16 and 128 steps")
+
+
+def test_the_shipped_study_is_that_of_the_shipped_table(base: Path, tmp_path: Path, scalegrow: Scalegrow) -> None:
+    code, shown, errors = scalegrow("--runs", "reference_selection", "--out", tmp_path / "mine.json")
+    assert (code, errors) == (0, [])
+    assert "szp:shrink=0.4" in shown
+    asked = (base, "--width", 2, "--no-probe")
+    shipped, mine = told(scalegrow, *asked), told(scalegrow, *asked, "--study", tmp_path / "mine.json")
+    assert names(shipped) == names(mine)
+    for one, other in zip(shipped["candidates"], mine["candidates"], strict=True):
+        assert one["effect"]["value"] == pytest.approx(other["effect"]["value"], abs=1e-6)
 
 
 def test_candidates_that_do_not_grow_are_listed_with_reasons(
@@ -229,6 +249,7 @@ ALONE = ("BASE", "--width", 2, "--study", "STUDY", "--no-probe")
         (("BASE", "--width", 2, "--out", "x.json"), "give them beside --runs"),
         (("BASE", "--width", 2, "--where", "lr=1"), "give them beside --runs"),
         (("--runs", "gone.parquet"), "gone.parquet"),
+        (("--runs", "warmstart_2605_13405_digitised"), "has no column 'stage'"),
         (("BASE", "--study", "STUDY"), "how large?"),
         ((*ALONE, "--study", "nothing"), "neither a file nor comes with scalegrow"),
         ((*ALONE, "--study", "gone.json"), "cannot be opened"),
@@ -244,7 +265,6 @@ ALONE = ("BASE", "--width", 2, "--study", "STUDY", "--no-probe")
         ((*ALONE, "--seeds", 3), "leave the seeds out"),
         (ALONE[:-1], "probes of 2 steps, to which others do not compare: give --lag 2 or --no-probe."),
     ],
-    ids=str,
 )  # fmt: skip
 def test_bad_input_is_one_line(
     base: Path, study: Path, scalegrow: Scalegrow, arguments: tuple[object, ...], message: str
@@ -258,6 +278,19 @@ def refused(done: tuple[int, str, list[str]], message: str) -> None:
     assert (code, out, len(errors)) == (2, "", 1), (out, errors)
     assert errors[0].startswith("scalegrow: ")
     assert message in errors[0]
+
+
+def test_a_probe_that_foretold_nothing_is_said_to_change_nothing(
+    base: Path, tmp_path: Path, scalegrow: Scalegrow
+) -> None:
+    chance = rows().with_columns(pl.col(f"loss_{SHORT}").shuffle(1))
+    write_selection(Selection.fit(chance), tmp_path / "chance.json")
+    asked = (base, "--width", 2, "--study", tmp_path / "chance.json", "--operators", "tile,zero_pad")
+    probed = (*asked, "--lag", SHORT, "--sequences", 8)
+    assert "that is no more than chance, and changes nothing." in scalegrow(*probed)[1]
+    data, alone = told(scalegrow, *probed), told(scalegrow, *asked, "--no-probe")
+    assert data["probe"]["link"]["trust"] == 0
+    assert data["candidates"] == alone["candidates"]
 
 
 def test_what_the_study_has_not_seen_is_refused(base: Path, tmp_path: Path, scalegrow: Scalegrow) -> None:
