@@ -11,10 +11,11 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, save
-from initialisations import STUDIES, mean, plain, rows, size
+from initialisations import STUDIES, mean, plain, rows
 
 from scalegrow.runs.recipe import Recipe
 from scalegrow.runs.table import SCRATCH
+from scalegrow.units import format_count
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
         found = plain(rows(study)).filter(pl.col("operator") == SCRATCH, ~pl.col("annealed"))
         found = found.filter(pl.col("n_params") == pl.col("n_params").max())
         tpp = found["tokens"].max() / found["n_params"][0]  # type: ignore[operator]
-        print(f"{label}: {size(found['n_params'][0])} parameters, until {tpp:.0f} tokens per parameter")
+        print(f"{label}: {format_count(found['n_params'][0])} parameters, until {tpp:.0f} tokens per parameter")
         print(f"  random: {random_rank(found['n_params'][0]):.3f}")
         print("  gamma  rank at the first look  dip at tpp   last                rise from the dip   sink, last")
         for (gamma,), cell in found.sort("gamma", "tokens").group_by("gamma", maintain_order=True):

@@ -11,12 +11,13 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, save
-from initialisations import STUDIES, changes, fitted, mean, plain, scratch, size
+from initialisations import STUDIES, changes, fitted, mean, plain, scratch
 
 from scalegrow.errors import InputError
 from scalegrow.laws.gamma import NAMES, STANDARD, GammaLaw
 from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.gamma import choose_gamma, grid
+from scalegrow.units import format_count
 
 
 def main() -> None:
@@ -28,14 +29,16 @@ def main() -> None:
         print(f"{label}: {law.n_runs} runs, one scatters by {law.noise:.4f} about the curve of its cell")
         told = zip(NAMES, law.coefficients, low, high, strict=True)
         print("  " + ", ".join(f"{name} {value:.3g} ({a:.3g} to {b:.3g})" for name, value, a, b in told if a < b))
-        print(f"  centred at {size(law.middle[0])} parameters and {law.middle[1]:.3g} tokens per parameter\n")
+        print(
+            f"  centred at {format_count(law.middle[0])} parameters and {law.middle[1]:.3g} tokens per parameter\n"
+        )
         print("  size   tpp  best gamma           loss there - at 0.5              no worse than 0.5 up to")
         for n_params, budget in found.select("n_params", "budget").unique().sort("n_params", "budget").rows():
             c = choose_gamma(law, n_params, budget)
             best = f"{c.best.value:.2f} ({c.best.low:.2f} to {c.best.high:.2f})"
             gain = f"{c.gain.value:+.4f} ({c.gain.low:+.4f} to {c.gain.high:+.4f})"
             critical = f"{c.critical.value:.2f} ({c.critical.low:.2f} to {c.critical.high:.2f})"
-            print(f"  {size(n_params):6s} {budget:<4d} {best:20s} {gain:32s} {critical}")
+            print(f"  {format_count(n_params):6s} {budget:<4d} {best:20s} {gain:32s} {critical}")
         held_out(fitted(study))
         scatter(found)
         drawn.append(points(label, found, law))
@@ -55,8 +58,9 @@ def held_out(found: pl.DataFrame) -> None:
         said = [law.change(np.array([gamma]), n_params, budget)[0][0] for gamma, budget, _ in cells.rows()]
         left, plain_error = cells["loss"].to_numpy() - np.array(said), cells["loss"].to_numpy()
         best = choose_gamma(law, n_params, 20).best
+        errors = [float(np.sqrt(np.mean(each**2))) for each in (left, plain_error)]
         print(
-            f"  {size(n_params):10s} {np.sqrt(np.mean(left**2)):<25.4f} {np.sqrt(np.mean(plain_error**2)):<14.4f} "
+            f"  {format_count(n_params):10s} {errors[0]:<25.4f} {errors[1]:<14.4f} "
             f"{best.value:.2f} ({best.low:.2f} to {best.high:.2f}) at 20 tpp"
         )
     print()
@@ -78,7 +82,7 @@ def points(label: str, found: pl.DataFrame, law: GammaLaw) -> pl.DataFrame:
     """Measured means with intervals, and the law's curve, by size and budget."""
     made = []
     for (n_params, budget), cell in changes(found).group_by("n_params", "budget", maintain_order=True):
-        place = {"study": label, "size": size(n_params), "budget": f"{budget} tpp"}  # type: ignore[arg-type]
+        place = {"study": label, "size": format_count(n_params), "budget": f"{budget} tpp"}  # type: ignore[arg-type]
         for (gamma,), seeds in cell.group_by("gamma"):
             m = mean(seeds["loss"])
             made.append(

@@ -11,7 +11,7 @@ the share of attention that goes to the first token (0.035 if spread evenly).
 import altair as alt
 import polars as pl
 from figures import COLOURS, save
-from initialisations import EPS, GATE, PLAIN, STUDIES, changes, mean, scratch
+from initialisations import EPS, GATE, PLAIN, STUDIES, changes, mean, plain, scratch
 
 from scalegrow.laws.gamma import STANDARD
 
@@ -26,8 +26,7 @@ def main() -> None:
         if found.is_empty():
             continue
         paired = changes(found, ("loss",)).with_columns(setting=pl.format("eps {}, gate {}", EPS, GATE))
-        usual = paired.filter(*(pl.col(name) == value for name, value in PLAIN.items()))
-        both = paired.join(usual.select("gamma", "seed", plain="loss"), on=("gamma", "seed"))
+        both = paired.join(plain(paired).select("gamma", "seed", plain="loss"), on=("gamma", "seed"))
         print(f"{label}, {BUDGET} tokens per parameter")
         print("  setting                   gamma  change              released            sink   rank")
         both = both.sort(EPS, GATE, "gamma")
@@ -50,8 +49,7 @@ def main() -> None:
 def levels(found: pl.DataFrame, label: str) -> None:
     """What a setting changes at the standard gamma itself."""
     standard = found.filter(pl.col("gamma") == STANDARD)
-    usual = standard.filter(*(pl.col(name) == value for name, value in PLAIN.items()))
-    both = standard.join(usual.select("seed", plain="loss"), on="seed")
+    both = standard.join(plain(standard).select("seed", plain="loss"), on="seed")
     for (eps, gate), cell in both.sort(EPS, GATE).group_by(EPS, GATE, maintain_order=True):
         if (eps, gate) != tuple(PLAIN.values()):
             moved = mean(cell["loss"] - cell["plain"])

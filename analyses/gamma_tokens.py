@@ -11,7 +11,9 @@ Novels: trivial (two bytes decide), constrained (six bytes do), open (neither).
 import altair as alt
 import polars as pl
 from figures import COLOURS, save
-from initialisations import STUDIES, changes, mean, plain, scratch, size
+from initialisations import STUDIES, changes, mean, plain, scratch
+
+from scalegrow.units import format_count
 
 BUDGET = 20
 
@@ -23,7 +25,7 @@ def main() -> None:
         kinds = [name.removeprefix("loss_") for name in found.columns if name.startswith("loss_")]
         columns = ("loss", *(f"loss_{kind}" for kind in kinds))
         paired = changes(found, columns)
-        sizes = " and ".join(map(size, found["n_params"].unique().sort()))
+        sizes = " and ".join(map(format_count, found["n_params"].unique().sort()))
         print(f"{label}: {sizes} parameters, {BUDGET} tokens per parameter")
         print("  gamma  " + " ".join(f"{name:18s}" for name in ("all", *kinds)))
         for (gamma,), cell in paired.sort("gamma").group_by("gamma", maintain_order=True):

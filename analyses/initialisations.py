@@ -10,7 +10,6 @@ from warm_starts import Mean
 from scalegrow.laws.gamma import STANDARD
 from scalegrow.runs.shipped import DATA
 from scalegrow.runs.table import SCRATCH, read_table
-from scalegrow.units import format_count
 
 STUDIES = {"gamma": "story language", "gamma_text": "English novels, bytes"}
 EPS, GATE = "model.norm_eps", "model.shape.gate"
@@ -56,8 +55,3 @@ def changes(found: pl.DataFrame, columns: tuple[str, ...] = ("loss",)) -> pl.Dat
 def mean(values: pl.Series) -> Mean:
     """Over seeds, with Student's t at 95 %."""
     return Mean.of(values.to_numpy())
-
-
-def size(n_params: float) -> str:
-    """A size, for a person."""
-    return format_count(n_params)

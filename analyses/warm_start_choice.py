@@ -17,10 +17,9 @@ import altair as alt
 import numpy as np
 import polars as pl
 from figures import COLOURS, save
-from warm_starts import COPY, FINAL, LAGS, SZP, Mean, by_base, named, rows, settings
+from reference import LEVEL
+from warm_starts import COPY, LAGS, SZP, Mean, by_base, named, rows, settings, used_at
 
-from scalegrow.plan.outcomes import STOCHASTIC
-from scalegrow.plan.select import Setting
 from scalegrow.plan.selection import Selection
 
 ALWAYS = {f"always {name}": name for name in (COPY, SZP, "zero_pad", "structured_non_clone")}
@@ -61,7 +60,6 @@ def judged(
     """(rule, regret, stated P, whether it was the best) of every rule on one base."""
     names, final = by_base(cell, "loss")
     y, same = final[0], dict(zip(names, names, strict=True))
-    asked = Setting(setting[0] == STOCHASTIC, FINAL, setting[2], float(setting[1]))
     for rule, name in ALWAYS.items():
         yield _scored(rule, y, names.index(name))
     for lag in LAGS:
@@ -71,7 +69,7 @@ def judged(
     probes = {"study": None} | {f"study and probe of {lag}": lag for lag in LAGS}
     for rule, lag in probes.items():
         losses = by_base(cell, f"loss_{lag}")[1][0] if lag else None
-        choice = selection.choose(same, asked, losses, lag or 1, 0.95)
+        choice = selection.choose(same, used_at(setting), losses, lag or 1, LEVEL)
         yield _scored(rule, y, choice.best, float(choice.p_best[choice.best]))
 
 
@@ -86,9 +84,8 @@ def across(cells: list[tuple[tuple[str, int, float], pl.DataFrame]]) -> None:
         selection = Selection.fit(rows_there)
         for setting, cell in cells:
             names, final = by_base(cell, "loss")
-            asked = Setting(source[0] == STOCHASTIC, FINAL, source[2], float(source[1]))
             pool = {name: name for name in names if name in selection.effects.candidates}
-            choice = selection.choose(pool, asked, None, 1, 0.95)
+            choice = selection.choose(pool, used_at(source), None, 1, LEVEL)
             chosen = choice.candidates[choice.best]
             mean = Mean.of(final[:, names.index(chosen)] - final.min(1))
             if source != setting:

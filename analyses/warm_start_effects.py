@@ -18,7 +18,6 @@ from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
 from scalegrow.plan.select import TERMS, Effects, Setting, choose
 
 OUTCOMES = {"loss": "final loss"} | {f"loss_{lag}": f"loss after {lag} steps" for lag in LAGS}
-OUTCOMES = {"loss": "final loss"} | {f"loss_{lag}": f"loss after {lag} steps" for lag in LAGS}
 CORNERS = [Setting(stochastic, tpp, 20, 4) for stochastic in (False, True) for tpp in (5, 10, 20)]
 
 

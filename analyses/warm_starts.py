@@ -5,19 +5,18 @@ number is a mean over their seeds, and its interval Student's t of so many.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from reference import LEVEL
 from scipy import stats
 
-from scalegrow.plan.outcomes import SETTING, outcomes
-from scalegrow.plan.select import FEWEST_BASES
+from scalegrow.plan.outcomes import SETTING, STOCHASTIC, outcomes
+from scalegrow.plan.select import FEWEST_BASES, Setting
 from scalegrow.runs.shipped import DATA
 from scalegrow.runs.table import read_table
 
-LEVEL = 0.95
 FINAL = 20  # tokens per parameter, the long lag
 LAGS = (16, 128)
 COPY, SZP = "tile", "szp:shrink=0.4"
@@ -87,4 +86,7 @@ def named(setting: tuple[str, int, float]) -> str:
     return f"{setting[0]}, g = {setting[1]}, base {setting[2]:g} tpp"
 
 
-Column = Callable[[pl.DataFrame], tuple[list[str], np.ndarray]]
+def used_at(setting: tuple[str, int, float]) -> Setting:
+    """A setting as the model of plan/select.py knows it, at the end of the long lag."""
+    regime, g, base_tpp = setting
+    return Setting(regime == STOCHASTIC, FINAL, base_tpp, float(g))

@@ -65,6 +65,16 @@ TargetSizes = Annotated[
 ]
 Untie = Annotated[bool, typer.Option("--untie", help="Give the target a head of its own.")]
 
+Lag = Annotated[int, typer.Option(help="Steps that each candidate is trained for.")]
+RegimeName = Annotated[str, typer.Option(help="deterministic (one run, the base's batch order) or stochastic.")]
+ProbeSeeds = Annotated[int | None, typer.Option(help="Runs of a stochastic probe, default 3.")]
+HeldoutItems = Annotated[
+    int | None, typer.Option(help="Held-out sequences (samples); default a quarter of the base's.")
+]
+GrowthSeed = Annotated[int, typer.Option(help="Seed of copies, shares and noise.")]
+Cache = Annotated[Path | None, typer.Option(help="Where packed texts are kept.")]
+ProbeDevice = Annotated[str | None, typer.Option(help="cpu (default) or cuda.")]
+
 
 @app.callback(invoke_without_command=True)
 def options(
@@ -261,7 +271,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Any setting: optimiser.clip=0.5, model.shape.qk_norm=true.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
+    cache: Cache = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     sharding: Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.")] = None,
     threads: Annotated[
@@ -352,12 +362,12 @@ def grow(
         str,
         typer.Option(help="LR, decay and epsilon per group: the target's parametrisation's, or carried."),
     ] = "parametrisation",
-    seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
+    seed: GrowthSeed = 0,
     text: Annotated[
         Path | None, typer.Option(help="Of a directory: the text to compare base and grown on.")
     ] = None,
     text_tokens: Annotated[int, typer.Option(help="How many of its first tokens.")] = 512,
-    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
+    cache: Cache = None,
     json: Json = False,
 ) -> None:
     """Grow a checkpoint: weights and moments into a wider or deeper model."""
@@ -384,23 +394,19 @@ def probe(
         str,
         typer.Option(help="Candidates between commas, settings after colons: szp:shrink=0.8,tile:moments=reset."),
     ] = "tile, tile_noise, asymmetric_reset, structured_non_clone, szp, zero_pad, scratch",
-    lag: Annotated[int, typer.Option(help="Steps that each candidate is trained for.")] = 16,
-    regime: Annotated[
-        str, typer.Option(help="deterministic (one run, the base's batch order) or stochastic.")
-    ] = "deterministic",
-    seeds: Annotated[int | None, typer.Option(help="Runs of a stochastic probe, default 3.")] = None,
-    sequences: Annotated[
-        int | None, typer.Option(help="Held-out sequences (samples); default a quarter of the base's.")
-    ] = None,
+    lag: Lag = 16,
+    regime: RegimeName = "deterministic",
+    seeds: ProbeSeeds = None,
+    sequences: HeldoutItems = None,
     factor: TargetFactor = None,
     width: TargetWidth = None,
     layers: TargetLayers = None,
     to: TargetSizes = None,
     untie: Untie = False,
     schedule: Annotated[str, typer.Option(help="Learning rate: restart, rewarm or continue.")] = "restart",
-    seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
+    seed: GrowthSeed = 0,
+    cache: Cache = None,
+    device: ProbeDevice = None,
     json: Json = False,
 ) -> None:
     """Rank candidate warm starts of a checkpoint by some steps of training each."""
@@ -428,21 +434,17 @@ def select(
     where: Where = None,
     out: Annotated[Path | None, typer.Option(help="Where to keep the study fitted to --runs (JSON).")] = None,
     probe: Annotated[bool, typer.Option(help="Train every candidate for the lag first.")] = True,
-    lag: Annotated[int, typer.Option(help="Steps that each candidate is trained for.")] = 16,
-    regime: Annotated[
-        str, typer.Option(help="deterministic (one run, the base's batch order) or stochastic.")
-    ] = "deterministic",
-    seeds: Annotated[int | None, typer.Option(help="Runs of a stochastic probe, default 3.")] = None,
-    sequences: Annotated[
-        int | None, typer.Option(help="Held-out sequences (samples); default a quarter of the base's.")
-    ] = None,
+    lag: Lag = 16,
+    regime: RegimeName = "deterministic",
+    seeds: ProbeSeeds = None,
+    sequences: HeldoutItems = None,
     factor: TargetFactor = None,
     width: TargetWidth = None,
     layers: TargetLayers = None,
     to: TargetSizes = None,
-    seed: Annotated[int, typer.Option(help="Seed of copies, shares and noise.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Where packed texts are kept.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
+    seed: GrowthSeed = 0,
+    cache: Cache = None,
+    device: ProbeDevice = None,
     level: Level = 0.95,
     json: Json = False,
 ) -> None:

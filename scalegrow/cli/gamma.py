@@ -29,7 +29,7 @@ from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.advise import TOO_FAR
 from scalegrow.plan.gamma import GammaChoice, choose_gamma, grid
 from scalegrow.runs.config import epsilon_gamma
-from scalegrow.runs.shipped import load_table, shipped_choice
+from scalegrow.runs.shipped import given_or, load_table, shipped_choice
 from scalegrow.shape import shape_for
 from scalegrow.units import format_count, parse_count
 
@@ -83,8 +83,7 @@ def run(
 
 def load_gamma(name: str) -> GammaLaw:
     """A law by path, or a shipped one by name. Raises InputError."""
-    path = Path(name)
-    path = path if path.suffix or path.exists() else shipped_choice(name, "gamma_")
+    path = given_or(name, lambda law: shipped_choice(law, "gamma_"))
     data = read_document(path, SCHEMA, ADVICE)
     try:
         return GammaLaw.from_data(data)

@@ -1,7 +1,6 @@
 """`scalegrow predict`: one decision, as a table with a sentence of advice, or as JSON."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -25,7 +24,7 @@ from scalegrow.laws.fitted import Fit
 from scalegrow.laws.store import read_fit
 from scalegrow.plan.advise import advice
 from scalegrow.plan.decide import BUDGETS_TPP, FACTORS, Decision, Estimate, Question, decide
-from scalegrow.runs.shipped import shipped_fit
+from scalegrow.runs.shipped import given_or, shipped_fit
 from scalegrow.units import format_count, format_flops, parse_count
 
 
@@ -85,8 +84,7 @@ def resolve_factor(base: str, factor: float | None, target: str | None) -> float
 
 def load_fit(name: str) -> Fit:
     """A fit by path, or a shipped one by name."""
-    path = Path(name)
-    return read_fit(path if path.suffix or path.exists() else shipped_fit(name))
+    return read_fit(given_or(name, shipped_fit))
 
 
 def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str) -> None:

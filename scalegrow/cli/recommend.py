@@ -3,7 +3,7 @@
 Both come from studies of small decoders, so that nearly every question lies far outside; how far is said.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from scalegrow.cli.gamma import choice_data as gamma_data
@@ -13,10 +13,9 @@ from scalegrow.cli.select import choice_data, load_selection
 from scalegrow.growth import Growth, widens
 from scalegrow.laws.domain import LABELS
 from scalegrow.laws.gamma import STANDARD, GammaLaw
-from scalegrow.laws.points import Points
 from scalegrow.plan.advise import TOO_FAR
 from scalegrow.plan.decide import Question
-from scalegrow.plan.gamma import GammaChoice, choose_gamma, nearest
+from scalegrow.plan.gamma import GammaChoice, choose_nearest
 from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
 from scalegrow.plan.select import Choice, Setting
 from scalegrow.plan.selection import Selection
@@ -56,10 +55,7 @@ class Recommendation:
         }
         choices = {regime: selection.choose(pool, setting, None, 1, level) for regime, setting in settings.items()}
         outside = selection.times_outside(settings[DETERMINISTIC], question.N)
-        at, there = nearest(law, question.N, tpp), law.domain.extrapolation(Points.of(question.N, question.D))
-        gamma = choose_gamma(law, *at, level)
-        ratios = {name: float(ratio[0]) for name, ratio in there.items()}
-        return cls(selection, choices, outside, law, replace(gamma, extrapolation=ratios), at)
+        return cls(selection, choices, outside, law, *choose_nearest(law, question.N, tpp, level))
 
     def sentences(self) -> tuple[str, str]:
         """The warm start's and gamma's."""

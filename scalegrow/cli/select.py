@@ -18,7 +18,7 @@ from scalegrow.plan.probed import ProbeLink
 from scalegrow.plan.select import TERMS, Choice, Setting
 from scalegrow.plan.selection import Selection, read_selection, write_selection
 from scalegrow.runs.config import RunConfig
-from scalegrow.runs.shipped import load_table, shipped_choice
+from scalegrow.runs.shipped import given_or, load_table, shipped_choice
 from scalegrow.shape import ModelShape
 from scalegrow.units import format_count
 
@@ -107,8 +107,7 @@ def one_of(checkpoint: Path | None, runs: str | None, where: list[str] | None, o
 
 def load_selection(name: str) -> Selection:
     """A fitted study by path, or the shipped one by name. Raises InputError."""
-    path = Path(name)
-    return read_selection(path if path.suffix or path.exists() else shipped_choice(name))
+    return read_selection(given_or(name, shipped_choice))
 
 
 def fit(runs: str, where: list[str], out: Path | None, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from scalegrow.cli.gamma import load_gamma
 from scalegrow.cli.render import console, note, print_json, table_without_empty
 from scalegrow.errors import InputError
 from scalegrow.laws.gamma import STANDARD
-from scalegrow.plan.gamma import choose_gamma, nearest
+from scalegrow.plan.gamma import choose_nearest
 from scalegrow.runs.config import Decoder, RunConfig
 from scalegrow.runs.log import read_records
 from scalegrow.runs.recipe import Recipe, is_text, parse_setting, read_recipe
@@ -132,8 +132,7 @@ def gamma_sentence(config: RunConfig) -> str:
     name = "stories" if config.data.source == "stories" else "text"
     law, N = load_gamma(name), config.model.shape.n_params
     tokens = max(config.steps(budget) for budget in config.budgets) * config.tokens_per_step
-    at = nearest(law, N, tokens / N)
-    found = choose_gamma(law, *at)
+    found, at = choose_nearest(law, N, tokens / N)
     best, gain = found.best, found.gain
     here = "here" if at == (N, tokens / N) else f"at {format_count(at[0])} and {at[1]:.3g} tpp, its nearest,"
     return (

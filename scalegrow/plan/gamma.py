@@ -4,7 +4,7 @@ Symbols: gamma the exponent of std = fan_in^-gamma, N parameters, tpp tokens per
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,20 +47,30 @@ def choose_gamma(law: GammaLaw, N: float, tpp: float, level: float = LEVEL) -> G
     lowest = _lowest(gammas, value[None])
     best = estimate(lowest, _lowest(gammas, draws), level)
     gain, of_draws = law.change(lowest, N, tpp)
-    ratios = law.domain.extrapolation(Points.of(N, N * tpp))
     return GammaChoice(
         best,
         estimate(gain, of_draws[:, 0], level),
         estimate(_critical(gammas, value[None]), _critical(gammas, draws), level),
         bool(gammas[0] < best.low and best.high < gammas[-1]),
-        {name: float(ratio[0]) for name, ratio in ratios.items()},
+        _ratios(law, N, tpp),
     )
 
 
-def nearest(law: GammaLaw, N: float, tpp: float) -> tuple[float, float]:
-    """The nearest N and tpp within the law's runs: beyond them its straight trends soon say nothing."""
+def choose_nearest(
+    law: GammaLaw, N: float, tpp: float, level: float = LEVEL
+) -> tuple[GammaChoice, tuple[float, float]]:
+    """The choice at the nearest N and tpp within the law's runs, and these; its extrapolation is the question's.
+
+    Beyond the runs the law's straight trends soon say nothing.
+    """
     (smallest, largest), (least, most) = law.domain["N"], law.domain["tpp"]
-    return min(max(N, smallest), largest), min(max(tpp, least), most)
+    at = min(max(N, smallest), largest), min(max(tpp, least), most)
+    return replace(choose_gamma(law, *at, level), extrapolation=_ratios(law, N, tpp)), at
+
+
+def _ratios(law: GammaLaw, N: float, tpp: float) -> dict[str, float]:
+    """How many times beyond the runs, by variable."""
+    return {name: float(ratio[0]) for name, ratio in law.domain.extrapolation(Points.of(N, N * tpp)).items()}
 
 
 def grid(law: GammaLaw, step: float = GRID) -> FloatArray:

@@ -1,5 +1,6 @@
 """The tables and fits that come with scalegrow."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -35,6 +36,12 @@ def load_table(name_or_path: str) -> pl.DataFrame:
             f"'{name_or_path}' is neither a file nor a shipped table: give a path or one of {', '.join(TABLES)}."
         )
     return read_table(path)
+
+
+def given_or(name: str, shipped: Callable[[str], Path]) -> Path:
+    """A file that was given by its path, else what comes with scalegrow under that name."""
+    path = Path(name)
+    return path if path.suffix or path.exists() else shipped(name)
 
 
 def shipped_fit(name: str) -> Path:
