@@ -69,6 +69,24 @@ def test_budgets_of_equal_length_are_one() -> None:
     assert config.with_budgets(()).budgets == config.budgets
 
 
+WATCHED = '[[runs]]\nsizes = ["30k"]\nsettings.evaluation.times = 3\n'
+
+
+@pytest.mark.parametrize("text", [RUNS + WATCHED, LADDER + WATCHED + RUNS.removeprefix(LADDER)])
+def test_a_base_that_a_block_asks_for_is_watched_as_that_says(text: str) -> None:
+    """What grows from it sees no difference, in whatever order the blocks stand."""
+    (small,) = of_size(members_of(text), 30e3)
+    assert small.config.evaluation.times == 3
+
+
+def test_a_run_that_two_blocks_watch_otherwise_is_refused() -> None:
+    """It is trained once: one of the two would be forgotten without a word."""
+    with pytest.raises(
+        InputError, match=r"two blocks ask for the run 59.8k-scratch-s0-\w+ with different evaluation"
+    ):
+        members_of(LADDER + WATCHED.replace("30k", "60k") + RUNS.removeprefix(LADDER))
+
+
 def test_bases_come_before_what_grows_from_them() -> None:
     members = members_of(
         RUNS + '[[runs]]\nsizes = ["240k"]\nfactors = [4, 8]\noperators = ["szp", "stack"]\n'.replace("8", "1.3")

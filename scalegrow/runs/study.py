@@ -199,7 +199,7 @@ class Study:
         if (count := sum(block.count() for block in self.runs)) > MOST_RUNS:
             raise InputError(f"{count:,} runs are too many for one study: split it.")
         asked = [member for place, block in enumerate(self.runs, 1) for member in self._of(block, place)]
-        found: dict[str, Member] = {}
+        found = _once(asked)
         for member in itertools.chain.from_iterable(map(_with_bases, asked)):
             there = found.get(member.key)
             found[member.key] = there.to_budgets_of(member) if there else member
@@ -211,6 +211,19 @@ class Study:
             return list(block.members(self.baseline))
         except InputError as error:
             raise InputError(f"runs {place}: {error}") from None
+
+
+def _once(asked: Iterable[Member]) -> dict[str, Member]:
+    """Every run that a block asks for itself, by key. Raises InputError where two watch one otherwise."""
+    found: dict[str, Member] = {}
+    for member in asked:
+        there = found.setdefault(member.key, member)
+        if there.config.evaluation != member.config.evaluation:
+            raise InputError(
+                f"two blocks ask for the run {member.name} with different evaluation settings, and it is trained "
+                "once: give both the same."
+            )
+    return found
 
 
 def _with_bases(member: Member) -> Iterable[Member]:
