@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from scalegrow.errors import InputError
-from scalegrow.shape import MLPShape, ModelShape, Shape, network_shape, shape_for
+from scalegrow.shape import MLPShape, ModelShape, Shape, n_blocks, network_shape, shape_for
 
 Axis = Literal["width", "depth", "none"]
 Preserves = Literal["exact", "limit", "none"]
@@ -115,6 +115,11 @@ class Growth:
     def g_width(self) -> float:
         """d_target / d_base."""
         return _width(self.target) / _width(self.base)
+
+    @property
+    def blocks_added(self) -> int:
+        """Layers of one kind that the target has more than the base."""
+        return n_blocks(self.target) - n_blocks(self.base)
 
 
 def _width(shape: Shape) -> int:

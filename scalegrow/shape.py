@@ -164,6 +164,11 @@ class MLPShape:
 Shape = ModelShape | MLPShape
 
 
+def n_blocks(shape: Shape) -> int:
+    """How many layers of one kind repeat: a decoder's blocks, a network's hidden-to-hidden layers."""
+    return shape.n_layers if isinstance(shape, ModelShape) else shape.depth - 1
+
+
 def gpt_shape(width: int) -> ModelShape:
     """The GPT ladder of arXiv 2605.13405 at this width, a multiple of 64: N = 96 d^2 + (2 * 50304 + 874) d.
 

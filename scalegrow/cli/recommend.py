@@ -28,6 +28,7 @@ MOST = 2  # candidates that are named beside the one to take
 @dataclass(frozen=True)
 class Recommendation:
     """choices: among the candidates that these widths allow, by regime. outside: how far beyond their runs.
+    added: layers that the target has more than the base.
 
     gamma: the choice at N and tpp `at`, the nearest of the law's runs; its extrapolation is the question's.
     """
@@ -35,6 +36,7 @@ class Recommendation:
     selection: Selection
     choices: dict[str, Choice]
     outside: dict[str, float]
+    added: int
     law: GammaLaw
     gamma: GammaChoice
     at: tuple[float, float]
@@ -55,7 +57,8 @@ class Recommendation:
         }
         choices = {regime: selection.choose(pool, setting, None, 1, level) for regime, setting in settings.items()}
         outside = selection.times_outside(settings[DETERMINISTIC], question.N)
-        return cls(selection, choices, outside, law, *choose_nearest(law, question.N, tpp, level))
+        gamma = choose_nearest(law, question.N, tpp, level)
+        return cls(selection, choices, outside, growth.blocks_added, law, *gamma)
 
     def sentences(self) -> tuple[str, str]:
         """The warm start's and gamma's."""
@@ -66,8 +69,14 @@ class Recommendation:
         pool = len(self.choices[DETERMINISTIC].candidates)
         return (
             f"Warm start, of {pool} that these widths allow: {'; '.join(told)}. "
-            f"{_rests(self.selection.effects.n_runs, self.outside, 'scalegrow select')}"
+            f"{_rests(self.selection.effects.n_runs, self.outside, 'scalegrow select', self._depth())}"
         )
+
+    def _depth(self) -> str:
+        """That the study has no layers added, where the question has."""
+        if self.selection.deeper or not self.added:
+            return ""
+        return f" in width alone (this target adds {self.added} layer{'s' * (self.added > 1)})"
 
     def _gamma(self) -> str:
         best, gain = self.gamma.best, self.gamma.gain
@@ -86,7 +95,7 @@ class Recommendation:
         at = dict(zip(("n_params", "tokens_per_param"), self.at, strict=True))
         outside = {LABELS[name]: ratio for name, ratio in self.outside.items()}
         return {
-            "warm_start": {**warm, "study": study, "times_outside": outside},
+            "warm_start": {**warm, "study": study, "times_outside": outside, "layers_added": self.added},
             "gamma": {**gamma_data(self.gamma), "at": at, "law": {"name": GAMMA, "runs": self.law.n_runs}},
         }
 
@@ -102,8 +111,8 @@ def _told(regime: str, choice: Choice) -> str:
     return f"{regime}, {choice.candidates[first]} is best with probability {choice.p_best[first]:.2f} ({beside})"
 
 
-def _rests(runs: int, outside: dict[str, float], command: str) -> str:
+def _rests(runs: int, outside: dict[str, float], command: str, caveat: str = "") -> str:
     """What a recommendation rests on; beyond TOO_FAR it is no advice."""
     far = any(not 1 / TOO_FAR <= ratio <= TOO_FAR for ratio in outside.values())
     caution = f"; so far off it is no advice: measure yours by {command}" if far else ""
-    return f"It rests on {runs} small runs, and this question {extrapolation_sentence(outside)}{caution}."
+    return f"It rests on {runs} small runs{caveat}, and this question {extrapolation_sentence(outside)}{caution}."

@@ -39,9 +39,19 @@ def load_table(name_or_path: str) -> pl.DataFrame:
 
 
 def given_or(name: str, shipped: Callable[[str], Path]) -> Path:
-    """A file that was given by its path, else what comes with scalegrow under that name."""
+    """What comes with scalegrow under that name, else a file that was given by its path.
+
+    A bare word is what is shipped, even beside a file of that name, which is ./text. Raises InputError.
+    """
     path = Path(name)
-    return path if path.suffix or path.exists() else shipped(name)
+    if path.suffix or path.name != name:
+        return path
+    try:
+        return shipped(name)
+    except InputError:
+        if path.exists():
+            return path
+        raise
 
 
 def shipped_fit(name: str) -> Path:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from scalegrow.runs.config import Decoder, Network, RunConfig
-from scalegrow.shape import MLPShape, ModelShape, Shape
+from scalegrow.shape import MLPShape, ModelShape, Shape, n_blocks
 from scalegrow.train.axes import Parameter, block_of, decoder_parameters, mlp_parameters
 from scalegrow.train.finish import Grown, finished, times
 from scalegrow.train.init import first_values
 from scalegrow.train.maps import Mixture, Side, any_axis, grow_tensor
 from scalegrow.train.mup import Multipliers, multipliers
-from scalegrow.train.operators import INSERTED_IDENTITY, Plan, n_blocks
+from scalegrow.train.operators import INSERTED_IDENTITY, Plan
 
 Tensors = dict[str, Tensor]
 Read = Callable[[str], Tensor]

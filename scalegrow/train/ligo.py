@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from scalegrow.runs.config import RunConfig
+from scalegrow.shape import n_blocks
 from scalegrow.train.axes import AxisName
 from scalegrow.train.grow import Tensors, grower, target_config
 from scalegrow.train.maps import AxisMap, Mixture
-from scalegrow.train.operators import Layers, Plan, n_blocks
+from scalegrow.train.operators import Layers, Plan
 from scalegrow.train.restore import build
 from scalegrow.train.task import Task
 

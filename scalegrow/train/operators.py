@@ -14,7 +14,7 @@ from torch import Tensor
 from scalegrow.errors import InputError
 from scalegrow.growth import OPERATORS, operator
 from scalegrow.runs.config import Init
-from scalegrow.shape import MLPShape, ModelShape, Shape
+from scalegrow.shape import MLPShape, ModelShape, Shape, n_blocks
 from scalegrow.train.axes import AxisName
 from scalegrow.train.maps import (
     AxisMap,
@@ -136,11 +136,6 @@ def plan(
     maps = axis_maps(base, target, width_name, arguments)
     layers = layer_map(n_blocks(base), n_blocks(target), depth_name)
     return Plan(name, depth_name, base, target, maps, layers, arguments)
-
-
-def n_blocks(shape: Shape) -> int:
-    """How many layers of one kind repeat: a decoder's blocks, a network's hidden-to-hidden layers."""
-    return shape.n_layers if isinstance(shape, ModelShape) else shape.depth - 1
 
 
 def _usual_depth_operator(base: Shape, width_name: str) -> str:

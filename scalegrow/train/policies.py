@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from scalegrow.errors import InputError
 from scalegrow.growth import operator
-from scalegrow.train.operators import Plan, n_blocks
+from scalegrow.shape import n_blocks
+from scalegrow.train.operators import Plan
 
 CHOICES = {
     "moments": ("auto", "carry", "raw", "asymmetric", "reset"),
