@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=sorted(path.stem for path in STUDIES.glob("*.toml")))
     for study in parser.parse_args().names:
         if not any((RUNS / study / "runs").glob("*/finished.json")):
+            print(
+                f"{study}: no finished run in {RUNS / study}: scalegrow sweep {STUDIES}/{study}.toml trains them"
+            )
             continue
         jobs = jobs_of(read_study(STUDIES / f"{study}.toml"), RUNS / study)
         rows = table(RUNS / study)

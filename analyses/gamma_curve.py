@@ -37,12 +37,18 @@ def main() -> None:
             c = choose_gamma(law, n_params, budget)
             best = f"{c.best.value:.2f} ({c.best.low:.2f} to {c.best.high:.2f})"
             gain = f"{c.gain.value:+.4f} ({c.gain.low:+.4f} to {c.gain.high:+.4f})"
-            critical = f"{c.critical.value:.2f} ({c.critical.low:.2f} to {c.critical.high:.2f})"
+            least, low, high = (up_to(each, law) for each in (c.critical.value, c.critical.low, c.critical.high))
+            critical = least if least == low else f"{least} ({low} to {high})"
             print(f"  {format_count(n_params):6s} {budget:<4d} {best:20s} {gain:32s} {critical}")
         held_out(fitted(study))
         scatter(found)
         drawn.append(points(label, found, law))
     draw(pl.concat(drawn))
+
+
+def up_to(gamma: float, law: GammaLaw) -> str:
+    """A critical gamma; beyond the largest measured one it is not known."""
+    return f"over {law.gammas[1]:g}" if np.isinf(gamma) else f"{gamma:.2f}"
 
 
 def held_out(found: pl.DataFrame) -> None:
@@ -83,7 +89,7 @@ def points(label: str, found: pl.DataFrame, law: GammaLaw) -> pl.DataFrame:
     made = []
     for (n_params, budget), cell in changes(found).group_by("n_params", "budget", maintain_order=True):
         place = {"study": label, "size": format_count(n_params), "budget": f"{budget} tpp"}  # type: ignore[arg-type]
-        for (gamma,), seeds in cell.group_by("gamma"):
+        for (gamma,), seeds in cell.sort("gamma").group_by("gamma", maintain_order=True):
             m = mean(seeds["loss"])
             made.append(
                 {**place, "gamma": gamma, "y": m.value, "low": m.value - m.reach, "high": m.value + m.reach}

@@ -15,7 +15,7 @@ from initialisations import STUDIES, changes, mean, plain, scratch
 
 from scalegrow.units import format_count
 
-BUDGET = 20
+BUDGET, GAMMA, TRIVIAL = 20, 0.9, "trivial"
 
 
 def main() -> None:
@@ -34,7 +34,8 @@ def main() -> None:
             point = {"study": label, "gamma": gamma}
             drawn += [{**point, "kind": kind, **m.ends} for kind, m in zip(("all", *kinds), means, strict=True)]
         told = zip(("all", *kinds), columns, strict=True)
-        print("  least at: " + ", ".join(f"{kind} {least(paired, column):g}" for kind, column in told) + "\n")
+        print("  least at: " + ", ".join(f"{kind} {least(paired, column):g}" for kind, column in told))
+        print(f"  beyond the trivial, at {GAMMA}: {', '.join(beyond_trivial(paired, kinds))}\n")
     base = alt.Chart().encode(
         x=alt.X("gamma:Q", scale=alt.Scale(zero=False)),
         color=alt.Color("kind:N", title=None, scale=alt.Scale(range=COLOURS)),
@@ -43,6 +44,13 @@ def main() -> None:
     panel = alt.layer(bars, base.mark_line(point=True).encode(y="y:Q"), data=pl.DataFrame(drawn))
     facets = panel.properties(width=260, height=200).facet(column=alt.Column("study:N", title=None))
     save(facets.resolve_scale(y="independent"), "gamma_tokens")
+
+
+def beyond_trivial(paired: pl.DataFrame, kinds: list[str]) -> list[str]:
+    """By how much more than of trivial tokens the loss of each kind changes, paired by run."""
+    there = paired.filter(pl.col("gamma") == GAMMA)
+    others = [kind for kind in kinds if kind != TRIVIAL]
+    return [f"{kind} {mean(there[f'loss_{kind}'] - there[f'loss_{TRIVIAL}'])}".rstrip() for kind in others]
 
 
 def least(paired: pl.DataFrame, column: str) -> float:

@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there: made beside their place, forced to disk, renamed."""
 
+import errno
 import glob
 import os
 import shutil
@@ -10,7 +11,14 @@ from pathlib import Path
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write; it replaces `target` at the end, and is gone after an error."""
+    """A path beside `target` to write; it replaces `target` at the end, and is gone after an error.
+
+    A link stays one, to the new file. Raises OSError where `target` is a folder, a device or another thing that a
+    file may not replace.
+    """
+    target = target.resolve() if target.is_symlink() else target
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EEXIST, "it is no regular file", str(target))
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial

@@ -25,7 +25,7 @@ LAG = 16
 
 @dataclass(frozen=True)
 class Truth:
-    """The effects (C, 5) of candidates and what runs scatter by, nats.
+    """The effects (C, K) of candidates and what runs scatter by, nats.
 
     by_base, by_run, by_loss: standard deviations of what a candidate's runs of one base have in common, its losses
     at the budgets of one run, and of each loss alone. root (C, C): candidates scatter by root @ normal. slope: of
@@ -48,7 +48,7 @@ class Truth:
     ) -> "Truth":
         """Effects of this standard deviation; candidates vary alike and independently, or neither."""
         C = len(NAMES)
-        coefficients = spread * rng.standard_normal((C, len(TERMS))) * [1, 0.3, 0.2, 0.2, 0.3]
+        coefficients = spread * rng.standard_normal((C, len(TERMS))) * [1, 0.3, 0.2, 0.2, 0.3, 0.1, 0.1]
         return cls(coefficients, root=None if alike else unequal(rng, C), **other)
 
     def scatter(self, rng: np.random.Generator, std: float) -> FloatArray:

@@ -1,6 +1,7 @@
 """`scalegrow gamma` as a user meets it, what it keeps on disk, and bad input in one line."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -90,6 +91,32 @@ def test_json_has_the_documented_fields(command: Command, runs: str) -> None:
     assert data["law"]["runs"] == 42
     standard = next(point for point in data["curve"] if point["gamma"] == pytest.approx(0.5))
     assert [standard["change"], *standard["interval"]] == pytest.approx([0, 0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("plateau", "agrees"), [(0.0, True), (0.3, False)])
+def test_what_the_largest_gamma_does_to_the_best_is_told(
+    plateau: float, agrees: bool, command: Command, tmp_path: Path
+) -> None:
+    """Negative control: where losses at the largest gamma follow the curve, leaving them out changes little."""
+    runs = study(MILD, 0.004, sizes=SIZES[:2], budgets=BUDGETS[:2])
+    largest = runs["gamma"].max()
+    lifted = runs.with_columns(
+        loss=pl.col("loss") + pl.when(pl.col("gamma") == largest).then(plateau).otherwise(0)
+    )
+    lifted.write_parquet(tmp_path / "table.parquet")
+    asked = (*ASK, "--runs", "table.parquet")
+    told = json.loads(command(*asked, "--json")[1])["without_largest"]
+    assert (told["largest"], told["agrees"]) == (largest, agrees)
+    assert (f"give --where gamma={told['left'][0]:g}," in " ".join(command(*asked)[1].split())) is not agrees
+
+
+def test_one_seed_is_said_and_copies_are_refused(command: Command, tmp_path: Path) -> None:
+    runs = study(MILD, 0.004, sizes=SIZES[:2], budgets=BUDGETS[:2])
+    runs.filter(pl.col("seed") == 0).write_parquet(tmp_path / "one.parquet")
+    assert command(*ASK, "--runs", "one.parquet")[2].startswith("note: all runs have one seed")
+    copies = pl.concat([runs, runs.with_columns(run=pl.col("run") + " again")])
+    copies.write_parquet(tmp_path / "copies.parquet")
+    assert "was run more than once with seed 0" in refused(command(*ASK, "--runs", "copies.parquet"))
 
 
 def test_the_budget_in_other_units_is_the_same_question(command: Command, law: str) -> None:
@@ -309,12 +336,33 @@ def test_a_document_comes_back_as_it_went(tmp_path: Path, data: dict) -> None:
 
 def test_a_document_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "it.json"
-    write_document(path, "test/1", {"value": 1.0})
+    write_document(path, "scalegrow-test/1", {"value": 1.0})
     before = path.read_bytes()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_document(path, "test/1", {"value": float("nan")})
+        write_document(path, "scalegrow-test/1", {"value": float("nan")})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_s_file_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text('{"loss": 1}')
+    with pytest.raises(InputError, match="is there and holds something else: choose another place"):
+        write_document(path, "test/1", {})
+    assert path.read_text() == '{"loss": 1}'
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A link stays one, to the new document; a pipe stays a pipe."""
+    link, pipe = tmp_path / "link.json", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "there.json")
+    write_document(link, "scalegrow-test/1", {})
+    assert link.is_symlink()
+    assert (tmp_path / "there.json").is_file()
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="no regular file"):
+        write_document(pipe, "scalegrow-test/1", {})
+    assert pipe.is_fifo()
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:

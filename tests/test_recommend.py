@@ -56,7 +56,8 @@ def test_only_what_the_widths_allow_is_in_the_pool(predict: Predict) -> None:
     uneven, whole = (json.loads(predict(base, g, "--json")) for base, g in (("50M", "2"), ("15k", "4")))
     pools = [{each["candidate"] for each in told["warm_start"]["stochastic"]} for told in (uneven, whole)]
     assert pools[0] == {"szp:shrink=0.4", "zero_pad", "structured_non_clone"}
-    assert pools[1] == set(load_selection(STUDY).effects.candidates)
+    everywhere = {"tile", "perturbative_copy", "asymmetric_reset"}  # others ran in one regime alone
+    assert pools[1] == pools[0] | everywhere < set(load_selection(STUDY).effects.candidates)
 
 
 def test_gamma_is_the_law_s_at_the_nearest_size_it_measured(data: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The command that chooses a warm start, on a small real checkpoint: by a simulated study, and the shipped one."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from selecting import CELLS, LAG, Truth, simulated
 from training import TINY, tiny_config, tiny_network
 
+from scalegrow.cli import _run
 from scalegrow.growth import widened_shape
 from scalegrow.plan.outcomes import DETERMINISTIC
+from scalegrow.plan.select import TERMS
 from scalegrow.plan.selection import Selection, read_selection, write_selection
 from scalegrow.train.checkpoint_growth import grow_checkpoint
 from scalegrow.train.operators import plan
@@ -37,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(**kind: Any) -> pl.DataFrame:
     """Outcomes of a study in which zero_pad is best by far; 0.05 nats lie between one candidate and the next."""
     rng = np.random.default_rng(0)
-    effects = np.zeros((len(KNOWN), 5))
+    effects = np.zeros((len(KNOWN), len(TERMS)))
     effects[:, 0] = 0.05 * np.arange(len(KNOWN))
     told = Truth(effects, by_base=0.005, by_run=0.005, slope=0.5, probe_base=0.01, probe_run=0.01, names=KNOWN)
     return simulated(told, rng, **kind).rename({f"loss_{LAG}": f"loss_{SHORT}", f"kl_{LAG}": f"kl_{SHORT}"})
@@ -71,7 +74,7 @@ def scalegrow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def test_the_study_alone_chooses(base: Path, study: Path, scalegrow: Scalegrow, tmp_path: Path) -> None:
     code, out, errors = scalegrow(base, "--factor", 4, "--study", study, "--no-probe", "--budget", "10tpp")
     assert (code, errors) == (0, [])
-    assert " ".join(out.splitlines()[0].split()) == "candidate P(best) regret loss to pool 95% interval"
+    assert " ".join(out.splitlines()[0].split()) == "candidate P(best) regret loss - pool's 95% interval"
     assert [line.split()[0] for line in out.splitlines()[1:5]] == list(KNOWN[:4])
     for words in (
         "Take zero_pad: it ends best of 5 with probability 0.9",
@@ -91,7 +94,7 @@ def test_the_probe_has_its_say(base: Path, study: Path, scalegrow: Scalegrow, tm
     assert [line.split(",")[0] for line in errors] == ["szp", "tile", "zero_pad"], "unknown ones are not trained"
     assert "loss at 2" in out
     assert "KL at 0" in out
-    assert f"Probe: after {SHORT} steps, of a nat by which a candidate surprised, 0." in out
+    assert f"a candidate that stood off by a nat after {SHORT} steps" in out
     assert "% of that is trusted." in out
     assert "scratch is not in the study, and was left out: rank it by scalegrow probe." in out
     assert "szp" in out, "as it was asked, which the study writes as szp:shrink=0.4"
@@ -207,7 +210,9 @@ def test_a_study_of_one_s_own_is_fitted_and_kept(
     assert (code, errors) == (0, [])
     assert shown.splitlines()[0].split() == ["candidate", "effect", "budget", "factor"], "others are not told"
     assert "Final loss minus zero_pad's, nats per token (standard error, robust to bases);" in shown
-    assert f"Probes: after {SHORT} steps" in shown
+    assert "factor: more per e-fold of g" in shown
+    assert "stochastic: more" not in shown, "a legend is for a column that is there"
+    assert f"Probes: in the study a candidate that stood off by a nat after {SHORT} steps" in shown
     data = told(scalegrow, "--runs", table)
     assert data["schema"] == "scalegrow-selection-effects/1"
     for name in (*data, *data["links"][0]):
@@ -283,11 +288,13 @@ def refused(done: tuple[int, str, list[str]], message: str) -> None:
 def test_a_probe_that_foretold_nothing_is_said_to_change_nothing(
     base: Path, tmp_path: Path, scalegrow: Scalegrow
 ) -> None:
-    chance = rows().with_columns(pl.col(f"loss_{SHORT}").shuffle(1))
+    chance = rows().with_columns(pl.col(f"loss_{SHORT}").shuffle(3))
     write_selection(Selection.fit(chance), tmp_path / "chance.json")
     asked = (base, "--width", 2, "--study", tmp_path / "chance.json", "--operators", "tile,zero_pad")
     probed = (*asked, "--lag", SHORT, "--sequences", 8)
-    assert "that is no more than chance, and changes nothing." in scalegrow(*probed)[1]
+    _, said, notes = scalegrow(*probed)
+    assert "it changes nothing." in " ".join(said.split())
+    assert notes[0].startswith(f"note: the study gives probes of {SHORT} steps no weight"), "before it is trained"
     data, alone = told(scalegrow, *probed), told(scalegrow, *asked, "--no-probe")
     assert data["probe"]["link"]["trust"] == 0
     assert data["candidates"] == alone["candidates"]
@@ -301,6 +308,81 @@ def test_what_the_study_has_not_seen_is_refused(base: Path, tmp_path: Path, scal
     refused(scalegrow(*asked, "--regime", "stochastic"), "the study is of the deterministic regime")
     refused(scalegrow(*asked), "probes of no steps, to which others do not compare: give --no-probe.")
     assert told(scalegrow, *asked, "--no-probe")["take"] == "zero_pad"
+
+
+def test_the_command_that_follows_grows_the_choice(
+    base: Path, study: Path, scalegrow: Scalegrow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands, with the candidate's settings after colons."""
+    only = ("--operators", "szp:shrink=0.4", "--no-probe")
+    data = told(scalegrow, base, "--width", 2, "--study", study, *only)
+    program, command, *arguments = shlex.split(data["next"])
+    assert (program, command) == ("scalegrow", "grow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program, command, *arguments])
+    assert _run() == 0
+    facts = json.loads((tmp_path / "grown" / "step_00000000" / "state.json").read_text())
+    assert facts["lineage"]["arguments"]["shrink"] == 0.4
+    assert f"Next: {data['next']}" in scalegrow(base, "--width", 2, "--study", study, *only)[1]
+    assert "there is nothing to choose" in scalegrow(base, "--width", 2, "--study", study, *only)[1]
+
+
+def test_far_off_it_is_no_advice_and_strict_says_so(base: Path, scalegrow: Scalegrow) -> None:
+    """The base has seen a few hundredths of what the study's had."""
+    asked = (base, "--width", 2, "--no-probe", "--operators", "tile,zero_pad")
+    code, out, _ = scalegrow(*asked)
+    assert (code, "So far off it is no advice" in out) == (0, True)
+    assert scalegrow(*asked, "--strict")[0] == 3
+
+
+def test_a_candidate_is_not_spoken_of_where_it_was_not_run(
+    base: Path, tmp_path: Path, scalegrow: Scalegrow
+) -> None:
+    """tile ran in one regime and others in both: its term for the other is not nought, it is unknown."""
+    partial = rows().filter((pl.col("candidate") != "tile") | (pl.col("regime") == DETERMINISTIC))
+    write_selection(Selection.fit(partial), tmp_path / "partial.json")
+    asked = (base, "--factor", 4, "--study", tmp_path / "partial.json", "--no-probe")
+    stochastic, deterministic = (told(scalegrow, *asked, *more) for more in (("--regime", "stochastic"), ()))
+    assert {"candidate": "tile", "reason": "the study did not run it in the stochastic regime."} in stochastic[
+        "refused"
+    ]
+    assert "tile" not in names(stochastic)
+    assert "tile" in names(deterministic)
+
+
+def test_runs_that_are_left_out_are_counted(tmp_path: Path, scalegrow: Scalegrow) -> None:
+    table = tmp_path / "table.parquet"
+    whole = run_table(rows(cells=CELLS[:3]))
+    whole.filter(pl.col("run") != "base 4").write_parquet(table)
+    _, _, errors = scalegrow("--runs", table, "--where", "base_budget=20")
+    assert errors[0].startswith("note: of 50 grown runs 10 are left out: their base,")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("step", "late", "the column 'step' holds more than numbers"),
+        ("n_layers", "two", "the column 'n_layers' holds more than numbers"),
+        ("data_seed", float("nan"), "data_seed = nan is out of range"),
+        ("base", None, "no final loss of a grown run with its base"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_one_line(
+    column: str, value: object, message: str, tmp_path: Path, scalegrow: Scalegrow
+) -> None:
+    table = tmp_path / "table.parquet"
+    run_table(rows(cells=CELLS[:3])).with_columns(pl.lit(value).alias(column)).write_parquet(table)
+    refused(scalegrow("--runs", table), message)
+
+
+def test_the_study_does_not_take_the_place_of_its_table(tmp_path: Path, scalegrow: Scalegrow) -> None:
+    table = tmp_path / "table.parquet"
+    run_table(rows(cells=CELLS[:3])).write_parquet(table)
+    before = table.read_bytes()
+    asked = ("--runs", table, "--where", "base_budget=20", "--out")
+    refused(scalegrow(*asked, table), "is there and holds something else: choose another place.")
+    assert table.read_bytes() == before
+    refused(scalegrow(*asked, tmp_path), "cannot be written")
 
 
 def test_bases_of_another_kind_are_refused(base: Path, study: Path, tmp_path: Path, scalegrow: Scalegrow) -> None:

@@ -330,7 +330,8 @@ def grow(
     path_out: Annotated[Path | None, typer.Argument(help="Where to grow a directory to; or --out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the grown checkpoint.")] = None,
     operator: Annotated[
-        str, typer.Option(help="Growth operator: szp, zero_pad, asymmetric_reset, tile_noise .. (docs/growth.md).")
+        str,
+        typer.Option(help="Growth operator, docs/growth.md; settings after colons: szp:shrink=0.4:moments=reset."),
     ] = "szp",
     depth_operator: Annotated[
         str | None, typer.Option(help="How layers are added; default zero_insert or stack, as the operator.")
@@ -371,7 +372,7 @@ def grow(
     json: Json = False,
 ) -> None:
     """Grow a checkpoint: weights and moments into a wider or deeper model."""
-    from scalegrow.cli.grow import Target, run
+    from scalegrow.cli.grow import Target, candidate, run
     from scalegrow.cli.grow_hf import Comparison, is_directory, one_place
     from scalegrow.cli.grow_hf import run as run_directory
 
@@ -381,6 +382,7 @@ def grow(
     target = Target(factor, width, layers, tuple(to or ()), untie)
     place = one_place(out, path_out)
     operators, comparison = (operator, depth_operator), Comparison(text, text_tokens)
+    operators, arguments, policies = candidate(operators, arguments, policies)
     if is_directory(checkpoint, comparison):
         run_directory(checkpoint, place, target, operators, arguments, policies, comparison, as_json=json)
         return
@@ -446,11 +448,13 @@ def select(
     cache: Cache = None,
     device: ProbeDevice = None,
     level: Level = 0.95,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Choose the warm start of a checkpoint, by a study of many and a probe of this one."""
     from scalegrow.cli.grow import Target
-    from scalegrow.cli.select import Question, fit, one_of, run
+    from scalegrow.cli.select import fit, one_of, run
+    from scalegrow.cli.select_question import Question
 
     one_of(checkpoint, runs, where, out)
     if checkpoint is None:
@@ -459,7 +463,7 @@ def select(
     target = Target(factor, width, layers, tuple(to or ()))
     chosen = {"kind": regime, "lag": lag, "seeds": seeds, "sequences": sequences}
     question = Question(checkpoint, target, budget, operators, seed, level)
-    run(study, question, chosen, cache, device, probing=probe, as_json=json)
+    run(study, question, chosen, cache, device, probing=probe, as_json=json, strict=strict)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import typer
 
 from scalegrow.budget import Budget
@@ -18,6 +19,7 @@ from scalegrow.cli.render import (
     console,
     extrapolation_sentence,
     json_estimate,
+    note,
     print_json,
     table,
 )
@@ -26,7 +28,8 @@ from scalegrow.laws.document import read_document, write_document
 from scalegrow.laws.domain import LABELS
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.laws.gamma_fit import fit_gamma
-from scalegrow.plan.advise import TOO_FAR
+from scalegrow.laws.gamma_rows import gamma_rows
+from scalegrow.plan.advise import farthest, too_far
 from scalegrow.plan.gamma import GammaChoice, choose_gamma, grid
 from scalegrow.runs.config import epsilon_gamma
 from scalegrow.runs.shipped import given_or, load_table, shipped_choice
@@ -36,6 +39,7 @@ from scalegrow.units import format_count, parse_count
 SCHEMA = "scalegrow-gamma-law/1"
 ADVICE = "make one with 'scalegrow gamma --runs TABLE --out FILE'"
 CURVE_STEP = 0.1
+FEWEST_DRAWS = 2  # of a law of which only the curve is wanted
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,59 @@ class Asked:
         return epsilon_gamma(self.norm_eps, shape_for(self.N).d_model)
 
 
+@dataclass(frozen=True)
+class Shorter:
+    """The best gamma of the same runs without the largest of theirs, and the gammas that are left.
+
+    A quartic follows a minimum; where it is bent by a plateau or a cliff at large gammas, the minimum moves.
+    """
+
+    largest: float
+    best: float
+    left: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, law: GammaLaw, asked: Asked) -> "Shorter | None":
+        """None where what is left draws no curve."""
+        fewer = rows.filter(pl.col("gamma") < law.gammas[1])
+        try:
+            best = choose_gamma(fit_gamma(fewer, draws=FEWEST_DRAWS), asked.N, asked.tpp).best.value
+        except InputError:
+            return None
+        return cls(law.gammas[1], best, tuple(fewer["gamma"].drop_nulls().unique().sort()))
+
+    def agrees(self, found: GammaChoice) -> bool:
+        """Whether it lies within the interval of all runs' best."""
+        return found.best.low <= self.best <= found.best.high
+
+    def sentence(self, found: GammaChoice) -> str:
+        """What the largest gamma changes, and what to do where that is more than chance."""
+        told = f"Without the runs of gamma {self.largest:g} the best would be {self.best:.2f}"
+        if self.agrees(found):
+            return f"{told}, inside the interval."
+        left = ",".join(f"{gamma:g}" for gamma in self.left)
+        return f"{told}, outside the interval: the curve does not reach so far; give --where gamma={left}."
+
+
 def run(
     asked: Asked, runs: str | None, where: list[str], out: Path | None, *, as_json: bool, strict: bool
 ) -> None:
     """Load the law or fit it to runs, choose, print."""
     if (out or where) and not runs:
         raise InputError("--out and --where are for a law that is fitted: give the runs to fit as --runs TABLE.")
-    law = fit_gamma(chosen_rows(load_table(runs), where)) if runs else load_gamma(asked.law)
+    rows = chosen_rows(load_table(runs), where) if runs else None
+    law = load_gamma(asked.law) if rows is None else fit_gamma(rows)
     found = choose_gamma(law, asked.N, asked.tpp, asked.level)
-    answer = as_data(law, found, asked)  # before anything is written: it refuses what is nonsense
+    shorter = None if rows is None else Shorter.of(rows, law, asked)
+    answer = as_data(law, found, asked, shorter)  # before anything is written: it refuses what is nonsense
+    if rows is not None and gamma_rows(rows)["seed"].n_unique() == 1:
+        note("note: all runs have one seed: what another would change the intervals do not know.")
     if out:
         write_document(out, SCHEMA, law.to_data())
     if as_json:
         print_json(answer)
     else:
-        show(law, found, asked)
+        show(law, found, asked, shorter)
     if strict and any(ratio != 1 for ratio in found.extrapolation.values()):
         raise typer.Exit(EXIT_OUTSIDE)
 
@@ -91,7 +133,7 @@ def load_gamma(name: str) -> GammaLaw:
         raise InputError(f"{path} is damaged ({error}): {ADVICE}.") from None
 
 
-def show(law: GammaLaw, found: GammaChoice, asked: Asked) -> None:
+def show(law: GammaLaw, found: GammaChoice, asked: Asked, shorter: Shorter | None) -> None:
     """The curve, the choice and what they rest on."""
     out, percent = console(), f"{asked.level:.0%} interval"
     curve = [
@@ -111,6 +153,8 @@ def show(law: GammaLaw, found: GammaChoice, asked: Asked) -> None:
         f"\nLaw: {asked.law}, {law.n_runs} runs on {law.data}, scatter of one {law.noise:.4f}; "
         f"this question {extrapolation_sentence(found.extrapolation)}."
     )
+    if shorter:
+        out.print(shorter.sentence(found))
     out.print(
         f"Without muP, a norm epsilon of {asked.norm_eps:g} stops normalising embeddings from gamma "
         f"{asked.gamma_eps:.2f} on."
@@ -122,8 +166,9 @@ def advice(law: GammaLaw, found: GammaChoice) -> str:
     """One sentence: take the best gamma, or why not to."""
     low, high = law.gammas
     take = f"--set init.gamma={found.best.value:.2f}"
-    outside = {name: max(ratio, 1 / ratio) for name, ratio in found.extrapolation.items() if ratio != 1}
-    if (far := max(outside.values(), default=1.0)) > TOO_FAR:
+    outside = {name: ratio for name, ratio in found.extrapolation.items() if ratio != 1}
+    if too_far(outside):
+        far = farthest(outside)
         return f"none: this lies {far:.3g} times beyond the runs; sweep gamma nearer to it, and fit with --runs."
     if found.gain.high >= 0:
         return f"keep {STANDARD:g}: no gamma is surely better at this size and budget."
@@ -144,7 +189,7 @@ def curve_rows(law: GammaLaw, asked: Asked) -> list[tuple[float, ...]]:
     return [tuple(map(float, row)) for row in zip(gammas, value, low, high, strict=True)]
 
 
-def as_data(law: GammaLaw, found: GammaChoice, asked: Asked) -> dict[str, Any]:
+def as_data(law: GammaLaw, found: GammaChoice, asked: Asked, shorter: Shorter | None) -> dict[str, Any]:
     """The same for a program."""
     return {
         "schema": "scalegrow-gamma/1",
@@ -158,6 +203,7 @@ def as_data(law: GammaLaw, found: GammaChoice, asked: Asked) -> dict[str, Any]:
         ],
         "gamma_eps": asked.gamma_eps,
         "law": {"name": asked.law, "runs": law.n_runs, "data": law.data, "noise": law.noise},
+        "without_largest": shorter and {**vars(shorter), "agrees": shorter.agrees(found)},
         "advice": advice(law, found),
     }
 

@@ -14,6 +14,8 @@ from scalegrow.shape import MLPShape, ModelShape, Shape
 from scalegrow.units import format_count
 
 ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
+Operators = tuple[str, str | None]  # of width (or depth alone), of depth
+Given = dict[str, Any]  # options by name
 FACTORS = {"g_params": "in parameters", "g_non_embedding": "without embeddings", "g_width": "in width"}
 LARGEST_RATIO, LARGEST_SIZE, MOST_LAYERS = 1e4, 10**7, 10**4
 NEEDS_TORCH = "growing needs PyTorch: pip install 'scalegrow[train]', or '.[train]' here."
@@ -40,7 +42,7 @@ class Target:
             raise InputError("--factor decides width and depth: leave --width and --layers out, or --factor.")
         for name, ratio in (("--factor", self.factor), ("--width", self.width)):
             if ratio is not None and not 0 < ratio <= LARGEST_RATIO:
-                raise InputError(f"{name} {ratio:g} is out of range: give a ratio above 1, such as 2.")
+                raise InputError(f"{name} {ratio:g} is out of range: give one up to {LARGEST_RATIO:g}, such as 2.")
         if self.factor is not None and self.factor <= 1:
             raise InputError(f"a growth factor of {self.factor:g} does not grow: give more than 1, such as 2.")
         if self.layers is not None and self.layers > MOST_LAYERS:
@@ -49,6 +51,13 @@ class Target:
         if shape == base:
             raise InputError("the target is the base: ask for more of something.")
         return shape
+
+    @property
+    def words(self) -> str:
+        """The options that say it."""
+        ratios = {"--factor": self.factor, "--width": self.width, "--layers": self.layers}
+        told = [f"{name} {ratio:.17g}" for name, ratio in ratios.items() if ratio is not None]
+        return " ".join([*told, *(f"--to {size}" for size in self.sizes), *["--untie"] * self.untie])
 
     def _untied(self, base: Shape) -> Shape:
         if not self.untie:
@@ -83,13 +92,27 @@ class Target:
         return shape
 
 
+def candidate(operators: Operators, arguments: Given, policies: Given) -> tuple[Operators, Given, Given]:
+    """All three, with what is set after an operator's name over the options: szp:shrink=0.8:moments=reset."""
+    name, depth = operators
+    if ":" not in name:
+        return operators, arguments, policies
+    try:
+        from scalegrow.train.candidates import ARGUMENTS, DEPTH, POLICIES, settings
+    except ImportError:
+        raise InputError(NEEDS_TORCH) from None
+    name, told = settings(name)
+    own, rules = ({key: told[key] for key in keys if key in told} for keys in (ARGUMENTS, POLICIES))
+    return (name, told.get(DEPTH, depth)), arguments | own, policies | rules
+
+
 def run(
     checkpoint: Path,
     out: Path,
     target: Target,
-    operators: tuple[str, str | None],
-    arguments: dict[str, Any],
-    policies: dict[str, str],
+    operators: Operators,
+    arguments: Given,
+    policies: Given,
     cache: Path | None,
     *,
     as_json: bool,

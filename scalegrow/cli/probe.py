@@ -58,7 +58,8 @@ def regime_of(told: dict[str, Any]) -> "Regime":
     """kind, lag, seeds and sequences as told; a stochastic probe has SEEDS unless told."""
     from scalegrow.train.probe import Regime
 
-    return Regime(**told | {"seeds": told["seeds"] or (SEEDS if told["kind"] == "stochastic" else 1)})
+    usual = SEEDS if told["kind"] == "stochastic" else 1
+    return Regime(**told | {"seeds": usual if told["seeds"] is None else told["seeds"]})
 
 
 def ranking(

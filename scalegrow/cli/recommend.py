@@ -9,11 +9,12 @@ from typing import Any
 from scalegrow.cli.gamma import choice_data as gamma_data
 from scalegrow.cli.gamma import load_gamma
 from scalegrow.cli.render import extrapolation_sentence
-from scalegrow.cli.select import choice_data, load_selection
+from scalegrow.cli.select import load_selection
+from scalegrow.cli.select_shown import choice_data
 from scalegrow.growth import Growth, widens
 from scalegrow.laws.domain import LABELS
 from scalegrow.laws.gamma import STANDARD, GammaLaw
-from scalegrow.plan.advise import TOO_FAR
+from scalegrow.plan.advise import too_far
 from scalegrow.plan.decide import Question
 from scalegrow.plan.gamma import GammaChoice, choose_nearest
 from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
@@ -50,12 +51,12 @@ class Recommendation:
             regime: Setting(regime == STOCHASTIC, tpp, question.D_base / question.N_base, g)
             for regime in (DETERMINISTIC, STOCHASTIC)
         }
-        pool = {
-            name: name
-            for name in selection.effects.candidates
-            if widens(name.partition(":")[0], growth.base, growth.target)
-        }
-        choices = {regime: selection.choose(pool, setting, None, 1, level) for regime, setting in settings.items()}
+        choices = {}
+        for regime, setting in settings.items():
+            unseen = selection.unseen(setting)
+            names = [name for name in selection.effects.candidates if name not in unseen]
+            pool = {name: name for name in names if widens(name.partition(":")[0], growth.base, growth.target)}
+            choices[regime] = selection.choose(pool, setting, None, 1, level)
         outside = selection.times_outside(settings[DETERMINISTIC], question.N)
         gamma = choose_nearest(law, question.N, tpp, level)
         return cls(selection, choices, outside, growth.blocks_added, law, *gamma)
@@ -66,10 +67,9 @@ class Recommendation:
 
     def _warm_start(self) -> str:
         told = [_told(regime, choice) for regime, choice in self.choices.items()]
-        pool = len(self.choices[DETERMINISTIC].candidates)
         return (
-            f"Warm start, of {pool} that these widths allow: {'; '.join(told)}. "
-            f"{_rests(self.selection.effects.n_runs, self.outside, 'scalegrow select', self._depth())}"
+            f"Warm start, of those that these widths allow: {'; '.join(told)}. "
+            f"{_rests(self.selection.effects.n_runs, self.outside, 'scalegrow select --runs', self._depth())}"
         )
 
     def _depth(self) -> str:
@@ -108,11 +108,11 @@ def _told(regime: str, choice: Choice) -> str:
     """The candidate to take and the next, with their probabilities of being the best."""
     first, *others = choice.regret.argsort()[: 1 + MOST]
     beside = ", ".join(f"{choice.candidates[i]} {choice.p_best[i]:.2f}" for i in others)
-    return f"{regime}, {choice.candidates[first]} is best with probability {choice.p_best[first]:.2f} ({beside})"
+    p, of = choice.p_best[first], len(choice.candidates)
+    return f"{regime}, {choice.candidates[first]} is best of {of} with probability {p:.2f} ({beside})"
 
 
 def _rests(runs: int, outside: dict[str, float], command: str, caveat: str = "") -> str:
     """What a recommendation rests on; beyond TOO_FAR it is no advice."""
-    far = any(not 1 / TOO_FAR <= ratio <= TOO_FAR for ratio in outside.values())
-    caution = f"; so far off it is no advice: measure yours by {command}" if far else ""
+    caution = f"; so far off it is no advice: measure yours by {command}" if too_far(outside) else ""
     return f"It rests on {runs} small runs{caveat}, and this question {extrapolation_sentence(outside)}{caution}."

@@ -8,15 +8,27 @@ from typing import Any
 from scalegrow.atomic import new_file
 from scalegrow.errors import InputError
 
+OURS = b'{"schema":"scalegrow-'  # how every document of ours begins
+
 
 def write_document(path: Path, schema: str, data: Mapping[str, Any]) -> None:
     """Readers see the old file or the new one, never half of one. Raises InputError where it cannot be written."""
+    require_ours(path)
     fields = [f"{_compact(name)}:{_lines(value)}" for name, value in {"schema": schema, **data}.items()]
     try:
         with new_file(path) as partial:
             partial.write_text("{" + ",\n".join(fields) + "}\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+
+
+def require_ours(path: Path) -> None:
+    """Raise InputError where another's file is in the way, such as the table that was read."""
+    if not path.is_file():
+        return  # nothing there, or what new_file refuses
+    with path.open("rb") as there:
+        if there.read(len(OURS)) != OURS:
+            raise InputError(f"{path} is there and holds something else: choose another place.")
 
 
 def read_document(path: Path, schema: str, advice: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def gamma_rows(rows: pl.DataFrame) -> pl.DataFrame:
     rows = rows.with_columns(_numbers(rows["gamma"]), tpp=pl.col("tokens") / pl.col("n_params"))
     refuse_mixing(rows)
     _refuse_other_settings(rows)
+    _refuse_copies(rows)
     rows = rows.filter(pl.col("gamma").n_unique().over(CELL) > 1)  # one gamma alone says nothing about another
     if (there := rows["gamma"].n_unique()) < FEWEST_GAMMAS:
         raise InputError(
@@ -58,6 +59,16 @@ def _refuse_other_settings(rows: pl.DataFrame) -> None:
                 f"runs differ in {name} ({', '.join(map(str, values.head(4)))}), not in gamma alone: "
                 f"keep one value, as by --where {name}={values[0]}."
             )
+
+
+def _refuse_copies(rows: pl.DataFrame) -> None:
+    """Raise InputError where one gamma has two losses in a cell: copies would count as independent runs."""
+    if (twice := rows.filter(pl.struct(*CELL, "gamma").is_duplicated())).height:
+        gamma, seed = twice.select("gamma", "seed").row(0)
+        raise InputError(
+            f"gamma {gamma:g} was run more than once with seed {seed} and one budget: keep one, as by --where, "
+            "or give other runs seeds of their own."
+        )
 
 
 def value_range(values: pl.Series) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from scalegrow import __version__
 from scalegrow.atomic import new_file
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
+from scalegrow.laws.document import require_ours
 from scalegrow.laws.domain import Domain
 from scalegrow.laws.fitted import Calibration, Fit, FitStatus, Noise
 from scalegrow.laws.law import Law
@@ -98,6 +99,7 @@ def rounded(values: np.ndarray[Any, Any]) -> list[float]:
 
 def write_fit(fit: Fit, path: Path) -> None:
     """Readers see the old file or the new one, never half of one. Raises InputError where it cannot be written."""
+    require_ours(path)
     text = json.dumps(to_json(fit), indent=None, separators=(",", ":"), allow_nan=False)
     head, draws = text.split('"draws":', 1)
     body = f'{head}\n"draws":{draws.replace("],[", "]," + chr(10) + "[")}\n'

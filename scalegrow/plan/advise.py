@@ -1,5 +1,6 @@
 """One plain sentence of advice from a decision."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from scalegrow.budget import BaseCost
@@ -14,7 +15,7 @@ TOO_FAR = 10.0  # times outside the data in any variable: no law of ours was eve
 
 def advice(fit: Fit, decision: Decision) -> str:
     """What to do, how sure, and the two things most likely to change it: budget and who pays the base."""
-    if (far := farthest(decision)) > TOO_FAR:
+    if (far := farthest(decision.extrapolation)) > TOO_FAR:
         return (
             f"Too far to say: this lies {far:.2g} times outside the runs behind the fit, and the numbers are "
             "the law's alone; fit runs nearer to the question, or ask inside the fitted range."
@@ -23,9 +24,14 @@ def advice(fit: Fit, decision: Decision) -> str:
     return _verdict(decision) + ": " + "; ".join(reason for reason in reasons if reason) + "."
 
 
-def farthest(decision: Decision) -> float:
-    """How many times outside the data the question lies in its farthest variable; 1 inside."""
-    return max(1.0, *(max(ratio, 1 / ratio) for ratio in decision.extrapolation.values()))
+def farthest(ratios: Mapping[str, float]) -> float:
+    """How many times outside the data a question lies in its farthest variable, by their ratios; 1 inside."""
+    return max((max(ratio, 1 / ratio) for ratio in ratios.values()), default=1.0)
+
+
+def too_far(ratios: Mapping[str, float]) -> bool:
+    """Whether it lies so far outside that no advice is given."""
+    return farthest(ratios) > TOO_FAR
 
 
 def _verdict(decision: Decision) -> str:

@@ -4,6 +4,9 @@ A candidate is an operator with its settings, a whole training state (arXiv 2604
 g growth factor, k the lag in steps.
 """
 
+import re
+from collections.abc import Sequence
+
 import polars as pl
 
 from scalegrow.errors import InputError
@@ -12,6 +15,7 @@ from scalegrow.runs.table import SCRATCH
 NEEDED = ("stage", "step", "arm", "data_seed", "base_budget")  # beside every run table's: a sweep's columns
 DROPOUT = ("dropout", "model.dropout")  # the second where an older table's runs differ in it
 DETERMINISTIC, STOCHASTIC = "deterministic", "stochastic"
+NUMBERS = ("step", "data_seed", "seed", "base_tokens", "n_layers", *DROPOUT)
 SETTING = ("regime", "n_params", "growth_factor", "base_tpp")  # with a base: what candidates are compared within
 UNIT = ("group", "data_seed", *SETTING, "tpp")  # one run of each candidate: its base, batches, setting, budget
 
@@ -28,6 +32,7 @@ def outcomes(rows: pl.DataFrame, bases: pl.DataFrame | None = None) -> pl.DataFr
     """
     if missing := [name for name in NEEDED if name not in rows.columns]:
         raise InputError(f"the table has no column {missing[0]!r}: give one that scalegrow sweep has written.")
+    rows, bases = _numbers(rows), bases if bases is None else _numbers(bases)
     if rows["data"].drop_nulls().n_unique() > 1:
         raise InputError("losses on other data do not compare: choose one of them with --where data=NAME.")
     grown = _with_base(_told(rows), _told(rows if bases is None else bases))
@@ -45,6 +50,18 @@ def outcomes(rows: pl.DataFrame, bases: pl.DataFrame | None = None) -> pl.DataFr
     return final.sort(*UNIT, "candidate")
 
 
+def _numbers(rows: pl.DataFrame) -> pl.DataFrame:
+    """With numbers where numbers must be. Raises InputError on a cell that is none or not finite."""
+    for name in (each for each in NUMBERS if each in rows.columns):
+        try:
+            found = rows[name].cast(pl.Float64)
+        except pl.exceptions.PolarsError:
+            raise InputError(f"the column {name!r} holds more than numbers: mend it.") from None
+        if not (fine := found.is_finite() & (found >= 0)).fill_null(True).all():
+            raise InputError(f"{name} = {found.filter(~fine)[0]:g} is out of range: mend it.")
+    return rows
+
+
 def _told(rows: pl.DataFrame) -> pl.DataFrame:
     """With dropout and layers of every run: dropout nought, layers null where the table does not say."""
     dropout = [pl.col(name).cast(pl.Float64) for name in DROPOUT if name in rows.columns]
@@ -55,10 +72,13 @@ def _told(rows: pl.DataFrame) -> pl.DataFrame:
 def _with_base(rows: pl.DataFrame, bases: pl.DataFrame) -> pl.DataFrame:
     """The rows of grown runs whose base is there, with its seeds and layers. Raises InputError without any."""
     of_base = pl.col("seed", "data_seed", "n_layers").name.suffix("_base")
-    known = bases.select("run", of_base).unique()
-    grown = rows.filter(pl.col("operator") != SCRATCH).join(known, left_on="base", right_on="run")
+    known = bases.filter(pl.col("seed").is_not_null()).select("run", of_base).unique()
+    named = pl.col("base") != pl.col("run")  # a table without the column says of every run that it is its own base
+    grown = rows.filter(pl.col("operator") != SCRATCH, named).join(known, left_on="base", right_on="run")
     if not grown["annealed"].any():
-        raise InputError("the table holds no final loss of a grown run with its base: sweep factors above 1.")
+        raise InputError(
+            "the table has no final loss of a grown run with its base, and that one's seed: sweep factors above 1."
+        )
     if (grown["base_tokens"] <= 0).any():
         raise InputError("a run was grown from a base that had seen no token: leave it out with --where.")
     return grown
@@ -74,6 +94,11 @@ def _require_one_run_each(final: pl.DataFrame) -> None:
     )
 
 
+def lags(columns: Sequence[str]) -> list[int]:
+    """The steps K at which the runs were watched, by the columns kl_K that a sweep writes."""
+    return sorted(int(name[3:]) for name in columns if re.fullmatch(r"kl_[1-9]\d*", name))
+
+
 def _on_the_way(grown: pl.DataFrame) -> pl.DataFrame:
     """By run: loss_K at each lag, and the area under the curve from the first lag on over its tokens.
 
@@ -82,8 +107,9 @@ def _on_the_way(grown: pl.DataFrame) -> pl.DataFrame:
     before = grown.filter(~pl.col("annealed"))
     ends = before.with_columns(end=pl.col("step").max().over("run", "stage"))
     first = ends.filter(pl.col("end") == pl.col("end").min().over("run")).sort("run", "step")
-    lags = [int(name.removeprefix("kl_")) for name in grown.columns if name.startswith("kl_")]
-    at_lags = [pl.col("loss").filter(pl.col("step") == lag).first().alias(f"loss_{lag}") for lag in sorted(lags)]
+    at_lags = [
+        pl.col("loss").filter(pl.col("step") == lag).first().alias(f"loss_{lag}") for lag in lags(grown.columns)
+    ]
     width = pl.col("tokens").diff()
     mean = (pl.col("loss") + pl.col("loss").shift(1)) / 2
     area = ((width * mean).sum() / width.sum()).fill_nan(None)

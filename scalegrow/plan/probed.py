@@ -96,7 +96,7 @@ def trust(slope: float, error: float) -> float:
 
 def _slope(rows: pl.DataFrame, column: str) -> tuple[float, float, int]:
     """b, its error over bases, and how many they are."""
-    found = against(rows, "loss", REFERENCE).rename({"y": "final"}).drop("reference")
+    found = against(rows, "loss", REFERENCE).rename({"y": "final"})
     found = against(found, column, REFERENCE)
     values, x, bases = found.select("final", "y").to_numpy(), design(found), found["group"].to_numpy()
     candidates, units = (_numbers(found.select(names)) for names in (["candidate"], list(UNIT)))

@@ -3,7 +3,8 @@
 Symbols: c candidate, L_c its final held-out loss, y_c = L_c - L_0 its effect against the reference candidate,
 nats per token; tpp tokens per parameter after growing; g growth factor; G bases, C candidates. Of each candidate
 
-    y_c = a_c + r_c stochastic + s_c ln(tpp / 10) + t_c ln(base tpp / 20) + u_c ln(g / 4) + error
+    y_c = a_c + r_c stochastic + s_c ln(tpp / 10) + t_c ln(base tpp / 20) + u_c ln(g / 4)
+          + ln(tpp / 10) (v_c stochastic + w_c ln(base tpp / 20)) + error
 
 by least squares, a term left out where the candidate's runs do not tell it. Two things make a new run uncertain:
 what runs scatter by about the model, which the residuals of all candidates together say, and what the model does
@@ -25,7 +26,10 @@ from scalegrow.laws.points import FloatArray
 from scalegrow.laws.store import rounded
 from scalegrow.plan.outcomes import STOCHASTIC, UNIT
 
-TERMS = ("effect", "stochastic", "budget", "base", "factor")
+TERMS = ("effect", "stochastic", "budget", "base", "factor", "stochastic x budget", "base x budget")
+PRODUCT = " x "
+PLAIN = TERMS[1:5]  # the variables; other terms are one and their products
+ALIKE = math.log(1.5)  # of a variable: nearer than this a candidate's runs speak for themselves
 MIDDLE = {"budget": 10.0, "base": 20.0, "factor": 4.0}  # where a term is nought
 REFERENCE = "zero_pad"  # takes any widths, and keeps the function
 DOMAIN = {"N": "n_params", "tpp": "tpp", "g": "growth_factor", "base_tpp": "base_tpp"}  # and the column of each
@@ -49,12 +53,13 @@ class Setting:
     def features(self) -> FloatArray:
         """The value of each of TERMS."""
         told = {"budget": self.tpp, "base": self.base_tpp, "factor": self.g}
-        logs = [math.log(told[name] / MIDDLE[name]) for name in TERMS[2:]]
-        return np.array([1.0, float(self.stochastic), *logs])
+        of = {"effect": 1.0, "stochastic": float(self.stochastic)}
+        of |= {name: math.log(value / MIDDLE[name]) for name, value in told.items()}
+        return np.array([math.prod(of[part] for part in term.split(PRODUCT)) for term in TERMS])
 
 
 class Fitted(NamedTuple):
-    """Least squares of one candidate: (5,), by base (G, 5), their errors (5,), and a residual for each run."""
+    """Least squares of one candidate: (K,), by base (G, K), their errors (K,), and a residual for each run."""
 
     coefficients: FloatArray
     influence: FloatArray
@@ -66,10 +71,11 @@ class Fitted(NamedTuple):
 class Effects:
     """The fitted effects of C candidates, the first of them the reference, over G bases.
 
-    coefficients (C, 5) in the order of TERMS; influence (G, C, 5), what each base moves them by, summing to
-    nought; errors (C, 5), cluster-robust by base, nan where a candidate's runs do not tell the term. residuals
+    coefficients (C, K) in the order of the K TERMS; influence (G, C, K), what each base moves them by, summing to
+    nought; errors (C, K), cluster-robust by base, nan where a candidate's runs do not tell the term. residuals
     (U, C) of units, each a base (its number in `bases`), setting and budget; nan where a candidate did not run.
-    They are as large as errors: divided by what the fit took of them. domain: N, tpp, g and base_tpp of the runs.
+    They are as large as errors: divided by what the fit took of them. seen (C, V, 2): the least and largest of
+    each of the V PLAIN terms among a candidate's runs. domain: N, tpp, g and base_tpp of all runs.
     """
 
     candidates: tuple[str, ...]
@@ -78,6 +84,7 @@ class Effects:
     errors: FloatArray
     residuals: FloatArray
     bases: tuple[int, ...]
+    seen: FloatArray
     domain: Domain
     n_runs: int
 
@@ -105,6 +112,7 @@ class Effects:
             np.stack([each.errors for each in fitted]),
             units.select(names).to_numpy(),
             tuple(groups.index(group) for group in units["group"]),
+            np.stack([_ends(design(part)) for part in parts]),
             Domain(tuple((name, float(values.min()), float(values.max())) for name, values in edges.items())),
             rows["run"].n_unique(),
         )
@@ -113,6 +121,25 @@ class Effects:
     def n_bases(self) -> int:
         """G."""
         return len(self.influence)
+
+    @property
+    def shared_bases(self) -> int:
+        """Bases that all candidates ran from: as many tell how they vary together."""
+        whole = ~np.isnan(self.residuals).any(1)
+        return len(np.unique(np.array(self.bases)[whole]))
+
+    def unseen(self, setting: Setting) -> dict[str, str]:
+        """By candidate, where it was not run that others were: a term that its runs do not tell is not nought."""
+        features, untold = setting.features, np.isnan(self.errors)
+        found = {}
+        for c, name in enumerate(self.candidates):
+            for place, term in enumerate(PLAIN):
+                at = TERMS.index(term)
+                low, high = self.seen[c, place]
+                near = low - ALIKE <= features[at] <= high + ALIKE
+                if untold[c, at] and not (untold[:, at].all() or near):
+                    found[name] = term
+        return found
 
     def expected(self, setting: Setting) -> FloatArray:
         """(C,): E[y_c]."""
@@ -125,7 +152,7 @@ class Effects:
         Raises InputError where too few bases have all candidates.
         """
         whole = ~np.isnan(self.residuals).any(1)
-        if len(np.unique(np.array(self.bases)[whole])) < FEWEST_BASES:
+        if self.shared_bases < FEWEST_BASES:
             raise InputError(
                 f"fewer than {FEWEST_BASES} bases were grown by all of {', '.join(self.candidates)}: name fewer."
             )
@@ -147,6 +174,7 @@ class Effects:
             influence=self.influence[:, at],
             errors=self.errors[at],
             residuals=self.residuals[:, at],
+            seen=self.seen[at],
         )
 
     def to_data(self) -> dict[str, Any]:
@@ -159,6 +187,7 @@ class Effects:
             "errors": [_without_nan(row) for row in self.errors],
             "residuals": [_without_nan(row) for row in self.residuals],
             "bases": list(self.bases),
+            "seen": [[rounded(ends) for ends in mine] for mine in self.seen],
             "domain": {name: [low, high] for name, low, high in self.domain.ranges},
             "runs": self.n_runs,
         }
@@ -172,18 +201,28 @@ class Effects:
         C, G = len(names), len(influence)
         if not (np.isfinite(coefficients).all() and np.isfinite(influence).all()) or np.isinf(residuals).any():
             raise ValueError("coefficients are not finite")
-        if list(TERMS) != data["terms"] or not coefficients.shape == errors.shape == influence.shape[1:] == (
-            C,
-            len(TERMS),
+        if list(TERMS) != data["terms"]:
+            raise ValueError("its terms are not this version's")
+        if (
+            not coefficients.shape
+            == errors.shape
+            == influence.shape[1:]
+            == (
+                C,
+                len(TERMS),
+            )
         ):
             raise ValueError("coefficients do not match the candidates")
         if residuals.shape != (len(bases), C) or {*bases} != {*range(G)}:
             raise ValueError("residuals do not match the bases")
+        seen = np.array(data["seen"], dtype=float)
+        if seen.shape != (C, len(PLAIN), 2) or not np.isfinite(seen).all():
+            raise ValueError("what candidates ran does not match them")
         ranges = {name: tuple(map(float, data["domain"][name])) for name in DOMAIN}
         if not all(0 < low <= high < math.inf for low, high in ranges.values()):
             raise ValueError("ranges are out of range")
         domain = Domain(tuple((name, low, high) for name, (low, high) in ranges.items()))
-        return cls(names, coefficients, influence, errors, residuals, bases, domain, int(data["runs"]))
+        return cls(names, coefficients, influence, errors, residuals, bases, seen, domain, int(data["runs"]))
 
 
 def _without_nan(values: FloatArray) -> list[float | None]:
@@ -195,12 +234,18 @@ def against(rows: pl.DataFrame, outcome: str, reference: str) -> pl.DataFrame:
     """With y: the outcome minus the reference's of the same unit; runs without that are left out."""
     if outcome not in rows.columns:
         raise InputError(f"the table has no {outcome}: sweep with that lag among evaluation.lags.")
-    theirs = rows.filter(pl.col("candidate") == reference).select(*UNIT, reference=pl.col(outcome))
-    found = rows.join(theirs, on=UNIT).with_columns(y=pl.col(outcome) - pl.col("reference"))
+    theirs = rows.filter(pl.col("candidate") == reference).select(*UNIT, _theirs=pl.col(outcome))
+    found = rows.join(theirs, on=UNIT).with_columns(y=pl.col(outcome) - pl.col("_theirs")).drop("_theirs")
     found = found.filter(pl.col("y").is_not_null())
     if found.is_empty():
         raise InputError(f"no run of {reference}, the candidate that others are compared with: train some.")
     return found
+
+
+def _ends(x: FloatArray) -> FloatArray:
+    """(len(PLAIN), 2): the least and largest of each variable of a design."""
+    values = x[:, [TERMS.index(term) for term in PLAIN]]
+    return np.stack([values.min(0), values.max(0)], axis=1)
 
 
 def _once(rows: pl.DataFrame, outcome: str) -> pl.DataFrame:
@@ -211,7 +256,7 @@ def _once(rows: pl.DataFrame, outcome: str) -> pl.DataFrame:
 
 
 def design(rows: pl.DataFrame) -> FloatArray:
-    """(n, 5): the value of each of TERMS."""
+    """(n, K): the value of each of TERMS."""
     settings = rows.select(pl.col("regime") == STOCHASTIC, "tpp", "base_tpp", "growth_factor").rows()
     return np.array([Setting(*row).features for row in settings])
 
@@ -233,7 +278,9 @@ def _fit_one(rows: pl.DataFrame, groups: Sequence[int]) -> Fitted:
     moved[:, told] = _sums(x[:, told] * residuals[:, None] @ bread, bases, len(groups))
     # The fit takes a share k / n of what is each run's own, and 1 / G of what a base's runs have in common.
     free = min(n - k, n * (1 - 1 / G))
-    return Fitted(coefficients, len(groups) * moved, errors, residuals * math.sqrt(n / free))
+    # A candidate of G of the study's bases: the sum of squares over them is to be G / (G - 1) of what they move.
+    scale = math.sqrt(len(groups) * (len(groups) - 1) * G / (G - 1))
+    return Fitted(coefficients, scale * moved, errors, residuals * math.sqrt(n / free))
 
 
 def _require_enough(name: str, n: int, k: int, G: int) -> None:
@@ -341,7 +388,7 @@ def foretold(
     effects: Effects, setting: Setting, rng: np.random.Generator, alike: FloatArray | float = 0.0
 ) -> FloatArray:
     """(DRAWS, C) effects at a setting, of one new run each."""
-    known = effects.expected(setting), effects.noise, effects.doubt(setting), effects.n_bases
+    known = effects.expected(setting), effects.noise, effects.doubt(setting), effects.shared_bases
     return predictive(*known, DRAWS, rng, alike)
 
 

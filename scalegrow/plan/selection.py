@@ -10,7 +10,7 @@ import polars as pl
 from scalegrow.errors import InputError
 from scalegrow.laws.document import read_document, write_document
 from scalegrow.laws.points import Points
-from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC
+from scalegrow.plan.outcomes import DETERMINISTIC, STOCHASTIC, lags
 from scalegrow.plan.probed import ProbeLink
 from scalegrow.plan.select import REFERENCE, Choice, Effects, Setting, against, choose
 
@@ -34,8 +34,9 @@ class Selection:
     def fit(cls, rows: pl.DataFrame) -> "Selection":
         """From rows of `outcomes`, with a link for each lag that all of their runs reached."""
         used = against(rows, "loss", REFERENCE)
-        lags = sorted(int(name.removeprefix("kl_")) for name in rows.columns if name.startswith("kl_"))
-        links = {lag: ProbeLink.fit(used, lag) for lag in lags if not used[f"loss_{lag}"].has_nulls()}
+        links = {
+            lag: ProbeLink.fit(used, lag) for lag in lags(rows.columns) if not used[f"loss_{lag}"].has_nulls()
+        }
         return cls(Effects.fit(rows), links, tuple(used["regime"].unique().sort()), bool(used["deeper"].any()))
 
     def choose(
@@ -51,6 +52,17 @@ class Selection:
         else:
             found = link.choose(theirs, setting, np.array(losses), level)
         return replace(found, candidates=tuple(names))
+
+    def unseen(self, setting: Setting) -> dict[str, str]:
+        """Candidates that the study did not run there, as it did others, and where that is."""
+        regime = STOCHASTIC if setting.stochastic else DETERMINISTIC
+        words = {
+            "stochastic": f"in the {regime} regime",
+            "budget": f"at about {setting.tpp:.3g} tokens per parameter",
+            "base": f"from bases of about {setting.base_tpp:.3g} tokens per parameter",
+            "factor": f"by a factor of about {setting.g:.3g}",
+        }
+        return {name: words[term] for name, term in self.effects.unseen(setting).items()}
 
     def times_outside(self, setting: Setting, N: float) -> dict[str, float]:
         """How many times beyond the study's runs a target of N parameters lies, by variable; 1 inside."""

@@ -28,6 +28,8 @@ TABLES = {
 
 def load_table(name_or_path: str) -> pl.DataFrame:
     """A shipped run table by name, or any run table by path."""
+    if not name_or_path:
+        raise InputError("an empty name is no run table: give a path or the name of a shipped one.")
     if name_or_path in TABLES:
         return read_table(DATA / TABLES[name_or_path])
     path = Path(name_or_path)
@@ -43,6 +45,8 @@ def given_or(name: str, shipped: Callable[[str], Path]) -> Path:
 
     A bare word is what is shipped, even beside a file of that name, which is ./text. Raises InputError.
     """
+    if not name:
+        raise InputError("an empty name is no file: give a path, or leave the option out.")
     path = Path(name)
     if path.suffix or path.name != name:
         return path
@@ -63,15 +67,15 @@ def shipped_fit(name: str) -> Path:
     return path
 
 
-def shipped_choice(name: str, family: str = "") -> Path:
+def shipped_choice(name: str, family: str = "selection") -> Path:
     """The path of what was fitted for a choice, of a warm start or, of the family "gamma_", of gamma.
 
     Raises InputError on other names.
     """
-    path = DATA / "choices" / f"{family}{name}.json"
+    path = DATA / "choices" / (f"{name}.json" if name.startswith(family) else f"{family}{name}.json")
     if not path.is_file():
         stems = sorted(p.stem for p in (DATA / "choices").glob(f"{family}*.json"))
-        known = ", ".join(stem.removeprefix(family) for stem in stems)
+        known = ", ".join(stem.removeprefix(family) or stem for stem in stems)
         there = f"give a path or one of {known}" if known else "give a path"
         raise InputError(f"'{name}' is neither a file nor comes with scalegrow: {there}.")
     return path

@@ -33,10 +33,8 @@ class Candidate:
     @classmethod
     def parse(cls, text: str, seed: int = 0, schedule: str = "restart") -> "Candidate":
         """operator[:setting=value ...]; seed and schedule stand where it says none itself. Raises InputError."""
-        name, *settings = (part.strip() for part in text.split(":"))
-        operator(name)
-        told: dict[str, Any] = {"seed": seed, "schedule": schedule}
-        told |= dict(_setting(text, setting) for setting in settings)
+        name, own = settings(text)
+        told: dict[str, Any] = {"seed": seed, "schedule": schedule} | own
         return cls(
             text,
             name,
@@ -54,6 +52,13 @@ def parse_candidates(text: str, seed: int = 0, schedule: str = "restart") -> tup
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"candidate {twice[0]} is named twice: leave one out, or give them different settings.")
     return tuple(Candidate.parse(name, seed, schedule) for name in names)
+
+
+def settings(text: str) -> tuple[str, dict[str, Any]]:
+    """A candidate's operator, and what is set after colons by name. Raises InputError."""
+    name, *told = (part.strip() for part in text.split(":"))
+    operator(name)
+    return name, dict(_setting(text, setting) for setting in told)
 
 
 def _setting(candidate: str, text: str) -> tuple[str, Any]:

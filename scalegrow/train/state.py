@@ -172,8 +172,10 @@ def read_facts(checkpoint: Path) -> dict[str, Any]:
     wrong = [key for key, kind in FACTS.items() if not isinstance(facts.get(key), kind)]
     if not wrong and not {MODEL, OPTIMISER} <= facts["sha256"].keys():
         wrong = ["sha256"]
-    if wrong or not STEP.fullmatch(checkpoint.name) or facts["step"] != int(checkpoint.name[5:]):
-        raise InputError(f"{checkpoint}/{STATE} was damaged ({(wrong or ['step'])[0]}): remove this checkpoint.")
+    if wrong:
+        raise InputError(f"{checkpoint}/{STATE} was damaged ({wrong[0]}): remove this checkpoint.")
+    if checkpoint.name != step_name(facts["step"]):
+        raise InputError(f"{checkpoint} is of step {facts['step']}: name the folder {step_name(facts['step'])}.")
     return facts
 
 
