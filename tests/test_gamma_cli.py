@@ -106,7 +106,7 @@ def test_what_the_largest_gamma_does_to_the_best_is_told(
     lifted.write_parquet(tmp_path / "table.parquet")
     asked = (*ASK, "--runs", "table.parquet")
     told = json.loads(command(*asked, "--json")[1])["without_largest"]
-    assert (told["largest"], told["agrees"]) == (largest, agrees)
+    assert (told["cut"], told["agrees"]) == (largest, agrees)
     assert (f"give --where gamma={told['left'][0]:g}," in " ".join(command(*asked)[1].split())) is not agrees
 
 

@@ -68,32 +68,40 @@ class Asked:
 
 @dataclass(frozen=True)
 class Shorter:
-    """The best gamma of the same runs without the largest of theirs, and the gammas that are left.
+    """The best gamma of the same runs without their largest gammas, from `cut` on; and those that are left.
 
     A quartic follows a minimum; where it is bent by a plateau or a cliff at large gammas, the minimum moves.
     """
 
-    largest: float
+    cut: float
     best: float
     left: tuple[float, ...]
 
     @classmethod
-    def of(cls, rows: pl.DataFrame, law: GammaLaw, asked: Asked) -> "Shorter | None":
-        """None where what is left draws no curve."""
-        fewer = rows.filter(pl.col("gamma") < law.gammas[1])
+    def of(cls, rows: pl.DataFrame, asked: Asked, found: GammaChoice) -> "Shorter | None":
+        """The longest that disagrees with all runs' best, else the longest; None where none draws a curve."""
+        gammas = gamma_rows(rows)["gamma"].unique().sort().to_list()
+        tried = [
+            cls._without(rows, gammas[:place], gammas[place], asked) for place in range(len(gammas) - 1, 0, -1)
+        ]
+        drawn = [each for each in tried if each]
+        return next((each for each in drawn if not each.agrees(found)), drawn[0] if drawn else None)
+
+    @classmethod
+    def _without(cls, rows: pl.DataFrame, left: list[float], cut: float, asked: Asked) -> "Shorter | None":
         try:
-            best = choose_gamma(fit_gamma(fewer, draws=FEWEST_DRAWS), asked.N, asked.tpp).best.value
+            law = fit_gamma(rows.filter(pl.col("gamma") < cut), draws=FEWEST_DRAWS)
         except InputError:
             return None
-        return cls(law.gammas[1], best, tuple(fewer["gamma"].drop_nulls().unique().sort()))
+        return cls(cut, choose_gamma(law, asked.N, asked.tpp).best.value, tuple(left))
 
     def agrees(self, found: GammaChoice) -> bool:
         """Whether it lies within the interval of all runs' best."""
         return found.best.low <= self.best <= found.best.high
 
     def sentence(self, found: GammaChoice) -> str:
-        """What the largest gamma changes, and what to do where that is more than chance."""
-        told = f"Without the runs of gamma {self.largest:g} the best would be {self.best:.2f}"
+        """What the largest gammas change, and what to do where that is more than chance."""
+        told = f"Without the runs of gamma {self.cut:g} and above the best would be {self.best:.2f}"
         if self.agrees(found):
             return f"{told}, inside the interval."
         left = ",".join(f"{gamma:g}" for gamma in self.left)
@@ -109,7 +117,7 @@ def run(
     rows = chosen_rows(load_table(runs), where) if runs else None
     law = load_gamma(asked.law) if rows is None else fit_gamma(rows)
     found = choose_gamma(law, asked.N, asked.tpp, asked.level)
-    shorter = None if rows is None else Shorter.of(rows, law, asked)
+    shorter = None if rows is None else Shorter.of(rows, asked, found)
     answer = as_data(law, found, asked, shorter)  # before anything is written: it refuses what is nonsense
     if rows is not None and gamma_rows(rows)["seed"].n_unique() == 1:
         note("note: all runs have one seed: what another would change the intervals do not know.")
