@@ -19,6 +19,8 @@ from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.gamma import choose_gamma, grid
 from scalegrow.units import format_count
 
+SIZES = ["29.9k", "59.8k", "120k"]
+
 
 def main() -> None:
     drawn = []
@@ -110,10 +112,11 @@ def panels(label: str, found: pl.DataFrame) -> alt.FacetChart:
     """Means with intervals, and the law's lines."""
     base = alt.Chart().encode(
         x=alt.X("gamma:Q", scale=alt.Scale(zero=False)),
-        color=alt.Color("size:N", title=None, scale=alt.Scale(range=COLOURS)),
+        color=alt.Color("size:N", title=None, sort=SIZES, scale=alt.Scale(range=COLOURS)),
     )
+    gain = alt.Y("low:Q", title="loss - loss at 0.5", scale=alt.Scale(type="symlog", constant=0.02))
     zero = alt.Chart().mark_rule(color="#555555", strokeDash=[4, 3]).encode(y=alt.datum(0))
-    bars = base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", title="loss - loss at 0.5"), y2="high:Q")
+    bars = base.mark_rule(opacity=0.5).encode(y=gain, y2="high:Q")
     dots = base.mark_point(filled=True, size=35).encode(y="y:Q")
     lines = base.transform_filter("isValid(datum.law)").mark_line().encode(y="law:Q")
     panel = alt.layer(zero, bars, lines, dots, data=found).properties(width=170, height=140)
