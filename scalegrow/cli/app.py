@@ -321,6 +321,41 @@ def collect(
     run(folder, out, as_json=json)
 
 
+@app.command(name="import")
+def import_(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Log files or folders: tables, and what trackers and trainers leave.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where to write it: .parquet, .csv or .jsonl.")] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="COLUMN=NAME in the logs: loss=eval/loss, tokens=train/tokens."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="COLUMN=VALUE for every run: n_params=124M, annealed=last.")
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=UNIT: tokens=B, loss=bits, loss=perplexity, flops=1e15.")
+    ] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="A table of facts by run: run,n_params,operator,base,annealed ...")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this run out; * stands for anything; repeatable.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Of a folder with logs of several formats.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a run table of the logs of other trainers and trackers."""
+    from scalegrow.cli.import_logs import run
+    from scalegrow.runs.importers.wishes import Wishes
+
+    wishes = Wishes.of(map_ or [], set_ or [], unit or [], about)
+    run(paths, out, wishes, format_, without or [], as_json=json)
+
+
 @app.command()
 def grow(
     checkpoint: Annotated[
