@@ -43,6 +43,12 @@ Where = Annotated[
     list[str] | None,
     typer.Option(help="COLUMN=VALUE[,VALUE]: keep these rows alone, such as operator=scratch,szp; repeatable."),
 ]
+PerRun = Annotated[
+    int | None,
+    typer.Option(
+        help="Losses of each run to use, at most; by default all, of over 2000 rows as many as make 2000."
+    ),
+]
 Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
 Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
@@ -120,6 +126,7 @@ def fit(
     fix: Fix = None,
     drop_highest: DropHighest = 0,
     where: Where = None,
+    per_run: PerRun = None,
     resampling: Resampling = "auto",
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -133,7 +140,7 @@ def fit(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.fit import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [], per_run)
     run(choice, out, resampling, draws, seed, calibrated=calibrate, level=level, as_json=json)
 
 
@@ -150,6 +157,7 @@ def validate(
     fix: Fix = None,
     drop_highest: DropHighest = 0,
     where: Where = None,
+    per_run: PerRun = None,
     draws: Draws = 500,
     level: Level = 0.95,
     json: Json = False,
@@ -158,7 +166,7 @@ def validate(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.validate import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [], per_run)
     run(choice, scheme or ["largest-out", "rolling"], draws, level, as_json=json)
 
 

@@ -1,7 +1,8 @@
-"""Write the logs of this folder with the libraries whose logs they are: python tests/logs/write.py [FOLDER] [FORMAT ...]
+"""Write the logs of this folder with their own libraries: python tests/logs/write.py [FOLDER] [FORMAT ...]
 
 Two small runs, the same numbers in every format: RUNS. The files that are committed were written by wandb 0.31.0,
-tensorboard 2.21.0, transformers 5.23.0, lightning 2.6.6, mlflow-skinny 3.17.2 (SQLAlchemy 2.1.9) and trackio 0.43.0.
+tensorboard 2.21.0, transformers 5.23.0, lightning 2.6.6, mlflow-skinny 3.17.2 (SQLAlchemy
+2.1.9) and trackio 0.43.0.
 """
 
 import json

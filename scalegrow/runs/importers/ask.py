@@ -33,7 +33,7 @@ def _tokens(logs: Logs, mapping: Mapping) -> str:
     if "step" not in mapping:
         return f"which column counts tokens? say --map tokens=COLUMN, of {_names(logs)}."
     batch = [name for name in logs.settings if {*words.words(name)} & BATCH_WORDS][:4]
-    told = ", ".join(f"{name} = {logs.facts[SETTING + name].drop_nulls().first()}" for name in batch)
+    told = ", ".join(f"{name} = {logs.facts[SETTING + name].drop_nulls().to_list()[0]}" for name in batch)
     hint = f" (settings: {told})" if told else ""
     return (
         f"no column counts tokens, and {mapping['step'].shown} counts steps: of how many tokens is a step? "
@@ -57,7 +57,7 @@ def _params(logs: Logs, mapping: Mapping) -> str:
 
 def _operator(logs: Logs, mapping: Mapping) -> str | None:
     """A question where names or settings hint at growth; from scratch otherwise."""
-    for name, setting in ((n, s) for n in logs.settings for s in words.STARTS if n.lower().endswith(s)):
+    for name in (name for name in logs.settings if name.lower().endswith(words.STARTS)):
         values = logs.facts[SETTING + name].drop_nulls().cast(pl.String).unique()
         if started := [
             value for value in values if value.lower() not in ("", "none", "scratch", "false", "random")
@@ -73,13 +73,15 @@ def _operator(logs: Logs, mapping: Mapping) -> str | None:
 
 GROWN = (
     "was it? say --set operator=scratch, or how: --set operator=NAME --set base=RUN (base_params and base_tokens "
-    "follow where the base is among these runs); for some runs only, --about runs.csv with columns run,operator,base."
+    "follow where the base is among these runs); for some runs only, --about runs.csv with columns "
+    "run,operator,base."
 )
 
 
 def _annealed(logs: Logs, mapping: Mapping) -> str:
     return (
-        "was the learning rate decayed to its end? a loss read mid-run is no final one: say --set annealed=last (each "
+        "was the learning rate decayed to its end? a loss read mid-run is no final one: say --set "
+        "annealed=last (each "
         f"run's last loss is, the others are mid-run), true or false{_rates(logs, mapping)}."
     )
 
@@ -104,7 +106,8 @@ def _ask_for_run(logs: Logs, mapping: Mapping, wishes: Wishes) -> None:
     frame = logs.joined(mapping["n_params"].roots).select("__log", mapping["n_params"].value.alias("N"))
     if frame.select(pl.struct("__log", "N").n_unique()).item() > logs.facts.height:
         raise InputError(
-            "which rows are of one run? sizes differ in one table: say --map run=COLUMN, or --set run=row where every "
+            "which rows are of one run? sizes differ in one table: say --map run=COLUMN, or --set run=row "
+            "where every "
             "row is a run of its own (intervals resample runs, not rows)."
         )
 

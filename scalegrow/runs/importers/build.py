@@ -167,7 +167,7 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def without(table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """The table but for the runs of these names, where * stands for anything. Raises InputError where none is so."""
+    """The table but for the runs of these names; * stands for anything. Raises InputError where none is so."""
     runs = table["run"].unique(maintain_order=True).to_list()
     for name in names:
         if not any(fnmatchcase(run, name) for run in runs):

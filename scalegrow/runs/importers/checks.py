@@ -40,7 +40,8 @@ def loss_is_a_number(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> N
     """NaN and infinite losses are of diverged runs."""
     if row := first(table, ~pl.col("loss").is_finite()):
         raise InputError(
-            f"{at(row)}: the loss at {row['tokens']:.6g} tokens is {row['loss']}: a diverged run is no point of a law; "
+            f"{at(row)}: the loss at {row['tokens']:.6g} tokens is {row['loss']}: a diverged run is no point "
+            "of a law; "
             f"leave it out with --without {row['run']!r}."
         )
 
@@ -49,7 +50,8 @@ def loss_is_above_zero(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) ->
     """A cross-entropy is above 0."""
     if row := first(table, pl.col("loss") <= 0):
         raise InputError(
-            f"{at(row)}: the loss at {row['tokens']:.6g} tokens is {row['loss']:.6g}, but a cross-entropy is above 0: "
+            f"{at(row)}: the loss at {row['tokens']:.6g} tokens is {row['loss']:.6g}, but a cross-entropy is "
+            "above 0: "
             "map another column with --map loss=COLUMN."
         )
 
@@ -80,7 +82,8 @@ def loss_does_not_rise(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) ->
     bad = (pl.col("loss") > RISE * pl.col("before")) & (pl.col("loss") - pl.col("before") > RISE_NATS)
     if row := first(table.with_columns(before=before), bad):
         raise InputError(
-            f"{at(row)}: the loss rises from {row['before']:.4g} to {row['loss']:.4g} at {row['tokens']:.4g} tokens: "
+            f"{at(row)}: the loss rises from {row['before']:.4g} to {row['loss']:.4g} at {row['tokens']:.4g} "
+            "tokens: "
             f"a diverged run, or another column's numbers; leave it out with --without {row['run']!r}, or map "
             "another column."
         )
@@ -92,7 +95,8 @@ def tokens_do_not_fall(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) ->
         table.with_columns(before=pl.col("tokens").shift(1).over("run")), pl.col("tokens") < pl.col("before")
     ):
         raise InputError(
-            f"{at(row)}: tokens fall from {row['before']:.6g} to {row['tokens']:.6g}: are these two runs? say which "
+            f"{at(row)}: tokens fall from {row['before']:.6g} to {row['tokens']:.6g}: are these two runs? "
+            "say which "
             "column names the run, --map run=COLUMN, or map the tokens so far with --map tokens=COLUMN."
         )
 
@@ -104,7 +108,8 @@ def tokens_are_counted_up(table: pl.DataFrame, mapping: Mapping, wishes: Wishes)
         same = table.filter((pl.col("run") == row["run"]) & (pl.col("tokens") == row["tokens"]))
         raise InputError(
             f"{at(row)}: {same.height} losses at {row['tokens']:.6g} tokens ({same['loss'][0]:.6g}, "
-            f"{same['loss'][1]:.6g}, ..): tokens of one batch? say --map tokens_per_step=COLUMN or --map tokens=COLUMN; "
+            f"{same['loss'][1]:.6g}, ..): tokens of one batch? say --map tokens_per_step=COLUMN or --map "
+            "tokens=COLUMN; "
             "or two runs? say --map run=COLUMN."
         )
 
@@ -117,7 +122,8 @@ def tokens_fit_parameters(table: pl.DataFrame, mapping: Mapping, wishes: Wishes)
     ends = table.group_by("run", maintain_order=True).last()
     if row := first(ends, (share < FEWEST) | (share > MOST)):
         raise InputError(
-            f"{at(row)}: {row['tokens']:.6g} tokens for {row['n_params']:.6g} parameters cannot be: in which unit? say "
+            f"{at(row)}: {row['tokens']:.6g} tokens for {row['n_params']:.6g} parameters cannot be: in which "
+            "unit? say "
             "--unit tokens=B (or M, k, 1), or --unit n_params=M."
         )
 
@@ -130,9 +136,11 @@ def flops_are_6ND(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None
     if row := first(table, (ratio > FAR_OFF) | (ratio < 1 / FAR_OFF)):
         count = 6.0 * float(str(row["n_params"])) * float(str(row["tokens"]))
         raise InputError(
-            f"{at(row)}: 6 x {sized(float(str(row['n_params'])))} parameters x {sized(float(str(row['tokens'])))} tokens "
+            f"{at(row)}: 6 x {sized(float(str(row['n_params'])))} parameters x "
+            f"{sized(float(str(row['tokens'])))} tokens "
             f"= {count:.3g} FLOPs, but {mapping['flops'].shown if 'flops' in mapping else 'flops'} says "
-            f"{row['flops']:.3g}, {_times(float(str(row['flops'])) / count)}: which is wrong? set a unit, --unit tokens=10 "
+            f"{row['flops']:.3g}, {_times(float(str(row['flops'])) / count)}: which is wrong? set a unit, "
+            "--unit tokens=10 "
             "or --unit flops=1e15, or map another column (of a mixture of experts the active parameters)."
         )
 
@@ -174,7 +182,8 @@ def one_size_a_run(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> Non
     )
     if row := first(sizes, pl.col("low") != pl.col("high")):
         raise InputError(
-            f"{at(row)}: n_params goes from {row['low']:.6g} to {row['high']:.6g} within one run: which column names "
+            f"{at(row)}: n_params goes from {row['low']:.6g} to {row['high']:.6g} within one run: which "
+            "column names "
             "the run? say --map run=COLUMN (a grown model is a run of its own)."
         )
 
@@ -190,16 +199,18 @@ def annealed_once(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None
         )
         if row := first(counts, pl.col("len") > 1):
             raise InputError(
-                f"{at(row)}: {row['len']} losses of one run cannot all be annealed, a rate decays to its end once: say "
+                f"{at(row)}: {row['len']} losses of one run cannot all be annealed, a rate decays to its end "
+                "once: say "
                 "--set annealed=last, or --map annealed=COLUMN."
             )
-    if RATE_LEFT in table.columns:
-        if row := first(table, pl.col("annealed") & (pl.col(RATE_LEFT) > FELL)):
-            raise InputError(
-                f"{at(row)}: said to be annealed at {row['tokens']:.4g} tokens, but the learning rate stands at "
-                f"{row[RATE_LEFT]:.0%} of its peak ({row['lr']:.3g}): say --set annealed=false, or leave the run out with "
-                f"--without {row['run']!r}."
-            )
+    rate_stands = pl.col("annealed") & (pl.col(RATE_LEFT) > FELL)
+    if RATE_LEFT in table.columns and (row := first(table, rate_stands)):
+        raise InputError(
+            f"{at(row)}: said to be annealed at {row['tokens']:.4g} tokens, but the learning rate stands at "
+            f"{row[RATE_LEFT]:.0%} of its peak ({row['lr']:.3g}): say --set annealed=false, or leave the "
+            "run out with "
+            f"--without {row['run']!r}."
+        )
 
 
 def bases_are_told(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
@@ -211,7 +222,8 @@ def bases_are_told(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> Non
     )
     if row := first(table, (pl.col("operator") != SCRATCH) & lacks):
         raise InputError(
-            f"{at(row)}: grown by {row['operator']}, but from which base run? say --set base=RUN, or --about runs.csv with "
+            f"{at(row)}: grown by {row['operator']}, but from which base run? say --set base=RUN, or --about "
+            "runs.csv with "
             "columns run,operator,base (and base_params,base_tokens where the base is not among these runs)."
         )
 

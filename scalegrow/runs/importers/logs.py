@@ -77,7 +77,7 @@ def plain(settings: Mapping[str, Any]) -> dict[str, float | str | bool]:
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], where: Path) -> pl.DataFrame:
-    """Records as columns; what is not a number, text or truth is left out. Raises InputError where none is left."""
+    """Records as columns, of numbers, texts and truths alone. Raises InputError where none is left."""
     kept = [{k: v for k, v in row.items() if isinstance(v, str | int | float | bool)} for row in rows]
     kept = [row for row in kept if row]
     if not kept:

@@ -1,8 +1,8 @@
 """TensorBoard event files, through TensorBoard's own loader, an event at a time.
 
-Scalars are kept as step and value in arrays, so memory follows the number of scalars and not the size of the files,
-which histograms and images fill. TensorBoard keeps scalars in 32 bits, so tokens above 2^24 come rounded to 1 part in
-10^7. A folder called train, validation ... is a part of the run above it, as Keras writes them.
+Scalars are kept as step and value in arrays, so memory follows the number of scalars and not the size of the
+files, which histograms and images fill. TensorBoard keeps scalars in 32 bits, so tokens above 2^24 come rounded to
+1 part in 10^7. A folder called train, validation ... is a part of the run above it, as Keras writes them.
 """
 
 import json

@@ -1,9 +1,9 @@
 """W&B's offline runs: offline-run-*/run-ID.wandb.
 
-The file is a log in LevelDB's framing (github.com/google/leveldb, doc/log_format.md) behind seven bytes of its own:
-":W&B", a magic number of two bytes and a version. Blocks of 32 KiB hold fragments: a checksum of four bytes, a length
-of two, a type of one (full, first, middle, last), the data. Put together they are `Record` messages of W&B's own
-protocol, which the wandb package decodes; its reader of the file was removed in 0.31.
+The file is a log in LevelDB's framing (github.com/google/leveldb, doc/log_format.md) behind seven bytes of its
+own: ":W&B", a magic number of two bytes and a version. Blocks of 32 KiB hold fragments: a checksum of four
+bytes, a length of two, a type of one (full, first, middle, last), the data. Put together they are `Record`
+messages of W&B's own protocol, which the wandb package decodes; its reader of the file was removed in 0.31.
 """
 
 import json

@@ -54,7 +54,9 @@ STARTS = ("init_from", "init_checkpoint", "base_model", "base_checkpoint", "warm
 
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:[._]\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 _TOKENS = re.compile(
-    r"(?<![a-z0-9.])(?:(\d+(?:\.\d+)?)([mbt])[-_ ]?tok(?:en)?s?|tok(?:en)?s?[-_ =]?(\d+(?:\.\d+)?)([mbt]))(?![a-z0-9])",
+    r"(?<![a-z0-9.])"
+    r"(?:(\d+(?:\.\d+)?)([mbt])[-_ ]?tok(?:en)?s?|tok(?:en)?s?[-_ =]?(\d+(?:\.\d+)?)([mbt]))"
+    r"(?![a-z0-9])",
     re.IGNORECASE,
 )
 
@@ -141,7 +143,7 @@ def says_rate(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Told:
-    """What a name says: parameters and tokens, with the piece of the name that says it; empty where it does not."""
+    """What a name says: the piece of it -> parameters, and -> tokens; empty where it does not."""
 
     n_params: dict[str, float]
     tokens: dict[str, float]
