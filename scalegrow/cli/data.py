@@ -71,8 +71,8 @@ class Choice:
         kept = thinned(table, per_run)
         if kept.height < table.height:
             note(
-                f"using {kept.height} of {table.height} losses, at most {per_run} of each run, evenly in ln tokens; "
-                "others with --per-run."
+                f"using {kept.height} of {table.height} losses, at most {per_run} of each run, evenly in ln "
+                "tokens; others with --per-run."
             )
         return kept
 

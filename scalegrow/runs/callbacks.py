@@ -1,6 +1,7 @@
 """Trainers of other libraries that write our log as they evaluate: Hugging Face's Trainer, and Lightning's.
 
-Each library is imported when its callback is made, which happens in a program that trains with it.
+Each library is imported when its callback is made, which happens in a program that trains with it. The log is
+opened for every loss, so it is whole at any moment, and an evaluation after training counts too.
 """
 
 from pathlib import Path
@@ -8,11 +9,17 @@ from typing import Any
 
 from scalegrow.errors import InputError
 from scalegrow.runs.importers.logs import library
-from scalegrow.runs.recorder import Recorder, open_log
+from scalegrow.runs.recorder import open_log
 
 
 def trainer_callback(
-    folder: str | Path, *, n_params: float, decays: bool, tokens_per_step: float | None = None, **row: Any
+    folder: str | Path,
+    *,
+    n_params: float,
+    decays: bool,
+    tokens_per_step: float | None = None,
+    monitor: str = "eval_loss",
+    **row: Any,
 ) -> Any:
     """A transformers TrainerCallback that logs every evaluation to FOLDER/log.jsonl.
 
@@ -26,30 +33,22 @@ def trainer_callback(
         """Logs on the process that is the world's first."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Open the log."""
+            """Refuse before training what could not be logged after it."""
             if tokens_per_step is None and not _counts_tokens(args):
                 raise InputError(
                     "the Trainer counts no tokens: set include_num_input_tokens_seen, or give tokens_per_step."
                 )
-            self.log = open_log(folder, n_params=n_params, **row) if state.is_world_process_zero else None
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-            """One loss; evaluations outside training, and of other data sets than the first, are passed over."""
-            log: Recorder | None = getattr(self, "log", None)
-            if log is None or "eval_loss" not in metrics:
+            """One loss; an evaluation before training, or of another data set, is passed over."""
+            if not state.is_world_process_zero or state.global_step == 0 or monitor not in metrics:
                 return
             tokens = (
                 state.num_input_tokens_seen if tokens_per_step is None else state.global_step * tokens_per_step
             )
             ended = decays and state.global_step == state.max_steps
-            if tokens > log.last_tokens:
-                log.append(tokens=tokens, loss=metrics["eval_loss"], annealed=ended, step=state.global_step)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """Close the log."""
-            if log := getattr(self, "log", None):
-                log.close()
-                self.log = None
+            with open_log(folder, n_params=n_params, **row) as log:
+                log.append(tokens=tokens, loss=metrics[monitor], annealed=ended, step=state.global_step)
 
     return LogToTable()
 
@@ -78,26 +77,15 @@ def lightning_callback(
     class LogToTable(base):  # type: ignore[misc, valid-type]
         """Logs on the process that is the world's first."""
 
-        def on_fit_start(self, trainer: Any, module: Any) -> None:
-            """Open the log."""
-            self.log = open_log(folder, n_params=n_params, **row) if trainer.is_global_zero else None
-
-        def on_validation_end(self, trainer: Any, module: Any) -> None:
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
             """One loss; the check before training is passed over."""
-            log: Recorder | None = getattr(self, "log", None)
-            if log is None or trainer.sanity_checking:
+            if not trainer.is_global_zero or trainer.global_step == 0:
                 return
             if monitor not in trainer.callback_metrics:
                 raise InputError(f"validation logged no {monitor}: log it in validation_step, or set monitor.")
             step, loss = trainer.global_step, float(trainer.callback_metrics[monitor])
-            if step * tokens_per_step > log.last_tokens:
-                ended = decays and step == trainer.max_steps
+            ended = decays and step == trainer.max_steps
+            with open_log(folder, n_params=n_params, **row) as log:
                 log.append(tokens=step * tokens_per_step, loss=loss, annealed=ended, step=step)
-
-        def on_fit_end(self, trainer: Any, module: Any) -> None:
-            """Close the log."""
-            if log := getattr(self, "log", None):
-                log.close()
-                self.log = None
 
     return LogToTable()

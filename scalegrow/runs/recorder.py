@@ -11,13 +11,13 @@ LOG = "log.jsonl"
 
 
 class Recorder:
-    """An open log. Every loss is one line, written whole and flushed; a torn last line is cut when it is opened."""
+    """An open log. Every loss is one line, written whole and flushed; opening cuts a torn last line."""
 
     def __init__(self, log: RunLog, tokens: list[tuple[float, int]]) -> None:
         """tokens: of every held-out loss that the log has, and where its line begins in bytes."""
         self.log = log
         self._before = tokens
-        self.last_tokens = 0.0  # of this session
+        self._last = 0.0  # tokens, of this session
 
     def append(self, *, tokens: float, loss: float, annealed: bool = False, **numbers: Any) -> None:
         """One held-out loss in nats per token, after `tokens` tokens; step, flops, lr ... as further numbers.
@@ -26,12 +26,10 @@ class Recorder:
         earlier session wrote at these tokens or later, behind the checkpoint that this one starts from, is cut.
         Raises InputError where tokens do not rise, since no loop trains backwards.
         """
-        if not tokens > self.last_tokens:
-            raise InputError(
-                f"{self.log.path}: tokens go from {self.last_tokens:g} to {tokens:g}: log each count once."
-            )
+        if not tokens > self._last:
+            raise InputError(f"{self.log.path}: tokens go from {self._last:g} to {tokens:g}: log each count once.")
         self._cut_from(tokens)
-        self.last_tokens = tokens
+        self._last = tokens
         self.log.append({**numbers, "tokens": tokens, "heldout_loss": loss, "annealed": annealed})
 
     def finish(self) -> None:
@@ -63,8 +61,8 @@ def open_log(folder: str | Path, *, n_params: float, run: str | None = None, **r
     """Open the log of one run, FOLDER/log.jsonl, new or to go on.
 
     row: any column of the run table that holds for the whole run: operator, base, base_params and base_tokens of a
-    grown run, data, seed, n_params_non_embedding (scalegrow.runs.table.COLUMNS). run: the folder's name unless told.
-    Raises InputError where a log is there that says otherwise, or a column is unknown.
+    grown run, data, seed, n_params_non_embedding (scalegrow.runs.table.COLUMNS). run: the folder's name unless
+    told. Raises InputError where a log is there that says otherwise, or a column is unknown.
     """
     path = Path(folder) / LOG
     told = {"run": run or Path(folder).name, "n_params": n_params, **row}

@@ -103,10 +103,17 @@ def below(path: Path, pattern: str) -> list[Path]:
 def resumed(records: pl.DataFrame, step: str) -> pl.DataFrame:
     """Records in the order they were written, without those that a restart from an earlier step wrote again.
 
-    A record is stale where a later one has a lower step; what a run did in the end is what came last.
+    Where the step falls a session begins; what earlier ones wrote from its first step on is what the run did not
+    go on from.
     """
-    lowest_after = pl.col(step).reverse().cum_min().reverse()
-    return records.filter((pl.col(step) <= lowest_after) | pl.col(step).is_null())
+    steps = pl.col(step).forward_fill()
+    session = (steps < steps.shift(1)).fill_null(False).cum_sum().alias("session")
+    marked = records.with_columns(session)
+    begun = marked.group_by("session").agg(pl.col(step).min().alias("begun")).sort("session")
+    after = begun.with_columns(after=pl.col("begun").reverse().cum_min().reverse().shift(-1)).drop("begun")
+    marked = marked.join(after, on="session", how="left", maintain_order="left")
+    stale = (pl.col(step) >= pl.col("after")).fill_null(False)
+    return marked.filter(~stale).drop("session", "after")
 
 
 def named(paths: Sequence[Path]) -> list[str]:
