@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import math
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import polars as pl
 import pytest
 
 from scalegrow.errors import InputError
+from scalegrow.runs.collect import collect
 from scalegrow.runs.importers.ask import ask_for_missing
 from scalegrow.runs.importers.build import build, without
 from scalegrow.runs.importers.checks import refuse_impossible
@@ -406,3 +409,26 @@ def test_the_command_shows_asks_and_writes(tmp_path: Path) -> None:
     told = json.loads(command(LOGS / "table" / "runs.csv", "--set", "annealed=last", "--json").stdout)
     assert told["mapping"]["loss"]["source"] == "val/loss"
     assert told["rows"] == 8
+
+
+PAGE = Path(__file__).parents[1].joinpath("docs", "import.md").read_text()
+
+
+def test_the_commands_of_the_page_run_and_show_what_it_shows(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
+    outputs = []
+    for line in (line for block in blocks for line in block.splitlines()):
+        words = shlex.split(line.replace("tests/logs", str(LOGS)))[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "scalegrow", *words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        outputs.append([shown.rstrip() for shown in done.stdout.splitlines()])
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.S)
+    assert outputs[0] == shown.splitlines()
+
+
+def test_the_python_of_the_page_runs(tmp_path: Path) -> None:
+    for example in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S):
+        subprocess.run([sys.executable, "-c", example], check=True, capture_output=True, cwd=tmp_path)
+    assert collect(tmp_path / "runs")["loss"].to_list() == [3.62, 3.41]
