@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 
 MEASURED = """
-import resource, sys, time
+import sys, time
 start = time.perf_counter()
 {body}
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.perf_counter() - start, time.process_time(), int(peak) / 1024, file=sys.stderr)
 """
 COMMAND = """
 sys.argv = {arguments!r}
@@ -39,13 +40,12 @@ def write_history(path: Path, runs: int, rows: int) -> None:
     pl.DataFrame({"run": names, "params": N, "train/tokens": D, "eval/loss": loss}).write_csv(path)
 
 
-def measured(body: str) -> tuple[float, float]:
-    """Seconds and peak MB of a program of its own."""
+def measured(body: str) -> tuple[float, ...]:
+    """Seconds, seconds of CPU and peak MB of a program of its own."""
     program = MEASURED.format(body=body)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    seconds, peak = done.stderr.splitlines()[-1].split()
-    return float(seconds), float(peak)
+    return tuple(map(float, done.stderr.splitlines()[-1].split()))
 
 
 def command(*arguments: object) -> str:
@@ -72,8 +72,8 @@ def main() -> None:
             f"{options.runs * options.rows:,} rows of {options.runs:,} runs, {history.stat().st_size / 1e6:.0f} MB"
         )
         for step, body in steps.items():
-            seconds, peak = measured(body)
-            print(f"{step:24} {seconds:7.2f} s {peak:7.0f} MB peak")
+            seconds, cpu, peak = measured(body)
+            print(f"{step:24} {seconds:7.2f} s {cpu:7.2f} s of CPU {peak:7.0f} MB peak")
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ def test_what_the_installed_library_writes_is_read(name: str, library: str, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::Warning")  # of its own libraries
 def test_mlflow_reads_the_same_of_its_store(tmp_path: Path) -> None:
     tracking = pytest.importorskip("mlflow.tracking")
     database = tmp_path / "mlflow.db"

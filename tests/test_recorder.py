@@ -121,6 +121,7 @@ def test_the_trainer_calls_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::Warning")  # of its own libraries
 def test_lightning_calls_it(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     import torch

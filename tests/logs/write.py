@@ -90,6 +90,7 @@ def wandb(folder: Path) -> None:
                 made.log({"train/loss": loss + 0.05, "train/lr": lr}, step=step - 1)
                 made.log({"eval/loss": loss, "train/tokens": tokens}, step=step)
             made.finish()
+        library.teardown()  # the files are whole once the service that writes them has ended
         for found in Path(place).glob("wandb/offline-run-*/*.wandb"):
             target = folder / found.parent.name / found.name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,10 @@ def read_offline(paths: Sequence[Path]) -> Logs:
     runs: dict[str, list[Log]] = {}
     for path in sorted(paths):
         ident, log = read_run(path)
-        runs.setdefault(ident, []).append(log)
+        if log is not None:
+            runs.setdefault(ident, []).append(log)
+    if not runs:
+        raise InputError(f"{paths[0]} holds no history: give a run that logged its loss, or sync and export it.")
     names = [parts[-1].name for parts in runs.values()]
     return together(
         "W&B offline runs",
@@ -50,8 +53,8 @@ def joined(parts: Sequence[Log], name: str) -> Log:
     return Log(name, parts[-1].file, resumed(records, STEP), settings)
 
 
-def read_run(path: Path) -> tuple[str, Log]:
-    """A run's id and its log. Raises InputError on a file that is none, or holds no history."""
+def read_run(path: Path) -> tuple[str, Log | None]:
+    """A run's id and its log, None where it logged nothing. Raises InputError on a file that is none."""
     name, ident = path.stem, path.stem.removeprefix("run-")
     rows: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
@@ -64,6 +67,8 @@ def read_run(path: Path) -> tuple[str, Log]:
             settings |= values(record.config.update)
         elif kind == "history":
             rows.append({STEP: record.history.step.num, **values(record.history.item)})
+    if not rows:
+        return ident, None
     return ident, Log(name, path, frame_of(rows, path), {k: v for k, v in settings.items() if k != "_wandb"})
 
 
