@@ -212,7 +212,7 @@ def guess_non_embedding(logs: Logs) -> Source | None:
 
 
 def guess_flops(logs: Logs) -> Source | None:
-    """FLOPs by name, of a table's own column: a trainer's count is a check, not a column."""
+    """FLOPs so far by name; FLOPs per second are none."""
     found = [name for name in numeric(logs) if words.says_flops(name) or (logs.many and name == "C")]
     return of_name(logs, "flops", found[0], "the name") if len(found) == 1 else None
 
