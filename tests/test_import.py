@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -370,6 +371,33 @@ def test_a_restart_from_a_checkpoint_replaces_what_came_after_it(tmp_path: Path)
     path.parent.mkdir()
     path.write_text(json.dumps(state))
     assert imported(path)["loss"].to_list() == [4.0, 3.6, 3.2]
+
+
+def test_tokens_so_far_go_before_tokens_of_a_batch(tmp_path: Path) -> None:
+    history = [
+        {
+            "step": s,
+            "eval_loss": 5.0 - s,
+            "train/tokens": 524288,
+            "tokens_seen": s * 10**9,
+            "learning_rate": 1e-3 / s,
+        }
+        for s in (1, 2, 3)
+    ]
+    path = tmp_path / "gpt-124M" / "trainer_state.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"log_history": history, "global_step": 3}))
+    table, mapping = understood(path)
+    assert mapping["tokens"].shown == "tokens_seen"
+    assert table["tokens"].to_list() == [1e9, 2e9, 3e9]
+
+
+def test_two_formats_in_a_folder_are_asked_about(tmp_path: Path) -> None:
+    shutil.copytree(LOGS / "trainer", tmp_path / "trainer")
+    shutil.copytree(LOGS / "mlflow" / "mlruns", tmp_path / "mlruns")
+    with pytest.raises(InputError, match="--format trainer"):
+        imported(tmp_path)
+    assert imported(tmp_path, kind="mlflow").height == 8
 
 
 def test_records_across_blocks_are_put_together(tmp_path: Path) -> None:

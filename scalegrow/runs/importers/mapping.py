@@ -13,7 +13,7 @@ import polars as pl
 
 from scalegrow.errors import InputError
 from scalegrow.runs.importers import words
-from scalegrow.runs.importers.logs import NAME, SETTING, Logs
+from scalegrow.runs.importers.logs import LOG, NAME, SETTING, Logs
 from scalegrow.runs.importers.wishes import COUNTS, LAST, ROW, TARGETS, Wishes, constant
 from scalegrow.runs.table import COLUMNS
 from scalegrow.units import format_count, parse_count
@@ -173,9 +173,12 @@ def guess_tokens(logs: Logs) -> Source | None:
 
 
 def rises(logs: Logs, name: str) -> bool:
-    """Whether a column never falls within one log, and is not the same throughout."""
-    column = logs.records[name].drop_nulls()
-    return logs.many or (bool((column.diff().drop_nulls() >= 0).mean() or 0.0 > 0.9) and column.n_unique() > 1)
+    """Whether a column never falls within one log, and is no constant; of tables runs are not known yet."""
+    if logs.many:
+        return True
+    seen = logs.records.select(LOG, pl.col(name).cast(pl.Float64)).drop_nulls()
+    falls = seen.select((pl.col(name).diff() < 0).over(LOG).any()).item()
+    return not falls and seen[name].n_unique() > 1
 
 
 def guess_params(logs: Logs) -> Source | None:
