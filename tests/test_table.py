@@ -15,6 +15,7 @@ from scalegrow.runs.table import (
     mixing_problems,
     read_table,
     refuse_mixing,
+    thinned,
 )
 
 SCRATCH = {"n_params": 1e6, "tokens": 2e7, "loss": 4.0}
@@ -216,3 +217,12 @@ def test_keep_where_reads_truth_and_refuses_lists() -> None:
     assert keep_where(rows, "annealed", ("True",)).height == 1
     with pytest.raises(InputError, match="more than one value a row"):
         keep_where(rows, "list", ("1",))
+
+
+def test_thinning_keeps_ends_and_short_runs_and_spreads_in_log_tokens() -> None:
+    rows = [{"run": "long", "n_params": 1e6, "tokens": float(t), "loss": 3.0} for t in range(1, 1001)]
+    rows += [{"run": "short", "n_params": 1e6, "tokens": float(t), "loss": 3.0} for t in (1, 2, 3, 4)]
+    table = thinned(checked(pl.DataFrame(rows), "t"), 4)
+    assert table.filter(run="long")["tokens"].to_list() == [1, 10, 100, 1000]
+    assert table.filter(run="short").height == 4
+    assert thinned(table, 1000).equals(table)

@@ -43,6 +43,12 @@ Where = Annotated[
     list[str] | None,
     typer.Option(help="COLUMN=VALUE[,VALUE]: keep these rows alone, such as operator=scratch,szp; repeatable."),
 ]
+PerRun = Annotated[
+    int | None,
+    typer.Option(
+        help="Losses of each run to use, at most; by default all, of over 2000 rows as many as make 2000."
+    ),
+]
 Draws = Annotated[int, typer.Option(help="Resampled refits behind the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of the resampling.")]
 Resampling = Annotated[str, typer.Option(help="auto, row, cluster, wild-cluster or parametric.")]
@@ -120,6 +126,7 @@ def fit(
     fix: Fix = None,
     drop_highest: DropHighest = 0,
     where: Where = None,
+    per_run: PerRun = None,
     resampling: Resampling = "auto",
     draws: Draws = 2000,
     seed: Seed = 0,
@@ -133,7 +140,7 @@ def fit(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.fit import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [], per_run)
     run(choice, out, resampling, draws, seed, calibrated=calibrate, level=level, as_json=json)
 
 
@@ -150,6 +157,7 @@ def validate(
     fix: Fix = None,
     drop_highest: DropHighest = 0,
     where: Where = None,
+    per_run: PerRun = None,
     draws: Draws = 500,
     level: Level = 0.95,
     json: Json = False,
@@ -158,7 +166,7 @@ def validate(
     from scalegrow.cli.data import Choice
     from scalegrow.cli.validate import run
 
-    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [])
+    choice = Choice(table, law, rows, loss, delta, fix or [], drop_highest, where or [], per_run)
     run(choice, scheme or ["largest-out", "rolling"], draws, level, as_json=json)
 
 
@@ -319,6 +327,41 @@ def collect(
     from scalegrow.cli.collect import run
 
     run(folder, out, as_json=json)
+
+
+@app.command(name="import")
+def import_(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Log files or folders: tables, and what trackers and trainers leave.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where to write it: .parquet, .csv or .jsonl.")] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="COLUMN=NAME in the logs: loss=eval/loss, tokens=train/tokens."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="COLUMN=VALUE for every run: n_params=124M, annealed=last.")
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=UNIT: tokens=B, loss=bits, loss=perplexity, flops=1e15.")
+    ] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="A table of facts by run: run,n_params,operator,base,annealed ...")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this run out; * stands for anything; repeatable.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Of a folder with logs of several formats.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a run table of the logs of other trainers and trackers."""
+    from scalegrow.cli.import_logs import run
+    from scalegrow.runs.importers.wishes import Wishes
+
+    wishes = Wishes.of(map_ or [], set_ or [], unit or [], about)
+    run(paths, out, wishes, format_, without or [], as_json=json)
 
 
 @app.command()

@@ -13,9 +13,10 @@ from scalegrow.laws.loss import LOSSES, Huber, Loss
 from scalegrow.laws.observations import Observations, operators_in
 from scalegrow.laws.solve import Fixed
 from scalegrow.runs.shipped import load_table
-from scalegrow.runs.table import SCRATCH, keep_rows, keep_where, refuse_mixing, without_highest
+from scalegrow.runs.table import SCRATCH, keep_rows, keep_where, refuse_mixing, thinned, without_highest
 
 DEFAULT_JOINT, DEFAULT_SCRATCH = "fading-capacity", "chinchilla"
+MANY_ROWS = 2000  # above, runs are thinned unless told otherwise: draws take time by rows, and gain by runs
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Choice:
     fix: list[str]
     drop_highest: int
     where: list[str]
+    per_run: int | None = None
 
     def load(self) -> tuple[Form, Observations, str]:
         """The form, the observations, and on what losses were measured; warnings about provenance go to stderr."""
@@ -38,7 +40,7 @@ class Choice:
             note(f"warning: {warning}")
         if self.drop_highest < 0 or self.drop_highest >= table.height:
             raise InputError(f"--drop-highest {self.drop_highest} leaves no rows of {table.height}: give fewer.")
-        table = without_highest(table, self.drop_highest)
+        table = self._thinned(without_highest(table, self.drop_highest))
         operators = operators_in(table)
         form = form_named(self.law or (DEFAULT_JOINT if operators else DEFAULT_SCRATCH), operators)
         if form.joint and not operators:
@@ -58,6 +60,21 @@ class Choice:
             note(f"using {table['annealed'].sum()} annealed losses of {table.height}; others with --rows.")
             return keep_rows(table, "annealed")
         return keep_rows(table, self.rows or "all")
+
+    def _thinned(self, table: pl.DataFrame) -> pl.DataFrame:
+        """At most --per-run rows of each run; by default as many as make MANY_ROWS, and 2 at least."""
+        if self.per_run is not None and self.per_run < 2:
+            raise InputError(f"--per-run {self.per_run} tells no run's course: give 2 or more.")
+        if self.per_run is None and table.height <= MANY_ROWS:
+            return table
+        per_run = self.per_run or max(2, MANY_ROWS // table["run"].n_unique())
+        kept = thinned(table, per_run)
+        if kept.height < table.height:
+            note(
+                f"using {kept.height} of {table.height} losses, at most {per_run} of each run, evenly in ln "
+                "tokens; others with --per-run."
+            )
+        return kept
 
     def loss_function(self) -> Loss:
         """The loss that was named."""

@@ -276,6 +276,28 @@ def without_highest(frame: pl.DataFrame, count: int) -> pl.DataFrame:
     return frame.filter(frame["loss"].rank("ordinal", descending=True) > count)
 
 
+def thinned(frame: pl.DataFrame, per_run: int) -> pl.DataFrame:
+    """At most `per_run` rows of every run, the nearest to even steps in ln tokens, first and last among them.
+
+    Losses along one run share its luck, so intervals resample whole runs, and beyond some rows a run the next one
+    tells nothing new: it only costs time, and gives runs that logged more often more weight.
+    """
+    x = pl.col("tokens").log()
+    low, high = x.min().over("run"), x.max().over("run")
+    place = ((x - low) / (high - low)).fill_nan(0.0) * (per_run - 1)
+    marked = (
+        frame.lazy().select("run", place.alias("place"), pl.len().over("run").alias("count")).with_row_index("row")
+    )
+    near = marked.with_columns(step=pl.col("place").round()).sort((pl.col("place") - pl.col("step")).abs())
+    kept = pl.concat(
+        [
+            near.filter(pl.col("count") > per_run).unique(["run", "step"], keep="first", maintain_order=True),
+            near.filter(pl.col("count") <= per_run),
+        ]
+    )
+    return frame[kept.select("row").collect()["row"].sort()]
+
+
 def _operators_of_several_arms(frame: pl.DataFrame) -> list[str]:
     """Operators that a sweep ran with more than one choice of settings."""
     if "arm" not in frame.columns:

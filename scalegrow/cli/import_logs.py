@@ -1,0 +1,110 @@
+"""`scalegrow import`: logs of other trainers and trackers into a run table, once they are understood."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from scalegrow.cli.collect import WRITERS, require_writable, write
+from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.errors import InputError
+from scalegrow.runs.importers.ask import ask_for_missing
+from scalegrow.runs.importers.build import build, without
+from scalegrow.runs.importers.checks import refuse_impossible
+from scalegrow.runs.importers.mapping import Mapping, describe, map_columns
+from scalegrow.runs.importers.read import read_logs
+from scalegrow.runs.importers.wishes import Wishes
+from scalegrow.runs.table import checked
+from scalegrow.units import format_count
+
+SHOWN = 40
+
+
+def run(
+    paths: Sequence[Path],
+    out: Path | None,
+    wishes: Wishes,
+    kind: str | None,
+    left_out: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Read, show what was understood, ask or refuse, write where asked, and show the runs."""
+    if out:
+        if out.suffix not in WRITERS:
+            raise InputError(f"{out} has no known ending: write to {', '.join(WRITERS)}.")
+        require_writable(out)
+    logs = read_logs(paths, kind)
+    mapping = map_columns(logs, wishes)
+    if not as_json:
+        show_mapping(logs.kind, mapping)
+    ask_for_missing(logs, mapping, wishes)
+    built = build(logs, mapping, wishes)
+    del logs  # of a million rows what was read takes more than what is kept
+    kept = without(built.table, left_out)
+    refuse_impossible(kept, mapping, wishes)
+    found = checked(kept, str(paths[0]))
+    if out:
+        write(found, out)
+    if as_json:
+        print_json(as_data(found, mapping, built.notes, out))
+        return
+    show_runs(found, built.notes)
+    note(f"{found.height} rows written to {out}" if out else "nothing is written without --out")
+
+
+def as_data(found: pl.DataFrame, mapping: Mapping, notes: Sequence[str], out: Path | None) -> dict[str, Any]:
+    """What was understood, for a program; the rows are in the file."""
+    return {
+        "schema": "scalegrow-import/1",
+        "mapping": {column: {"source": source, "why": why} for column, source, why in describe(mapping)},
+        "notes": list(notes),
+        "runs": summary(found).to_dicts(),
+        "rows": found.height,
+        "out": str(out) if out else None,
+    }
+
+
+def show_mapping(kind: str, mapping: Mapping) -> None:
+    """Column <- source, and why."""
+    rows = [(column, f"<- {source}", why) for column, source, why in describe(mapping)]
+    made = table(("column", f"of {kind}", "why"), rows)
+    for column in made.columns:
+        column.justify = "left"
+    console().print(made)
+
+
+def summary(found: pl.DataFrame) -> pl.DataFrame:
+    """One row a run: its size, losses and tokens, the last loss, how it was grown."""
+    return found.group_by("run", maintain_order=True).agg(
+        pl.col("operator").first(),
+        pl.col("n_params").first(),
+        pl.len().alias("losses"),
+        pl.col("annealed").sum().alias("annealed"),
+        pl.col("tokens").max(),
+        pl.col("loss").sort_by("tokens").last(),
+    )
+
+
+def show_runs(found: pl.DataFrame, notes: Sequence[str]) -> None:
+    """The first runs, and the lines about what was done beyond reading."""
+    runs = summary(found)
+    rows = [
+        (
+            str(row["run"]),
+            str(row["operator"]),
+            format_count(row["n_params"]),
+            str(row["losses"]),
+            str(row["annealed"]),
+            format_count(row["tokens"]),
+            f"{row['loss']:.4f}",
+        )
+        for row in runs.head(SHOWN).iter_rows(named=True)
+    ]
+    columns = ("run", "operator", "parameters", "losses", "annealed", "tokens", "last loss")
+    console().print("", table(columns, rows), sep="\n")
+    hidden = f" ({runs.height - SHOWN} not shown)" if runs.height > SHOWN else ""
+    console().print(f"\n{runs.height} runs{hidden}, {found.height} losses")
+    for line in notes:
+        note(f"note: {line}")

@@ -1,0 +1,101 @@
+"""A log of any training loop in one line a loss, without torch: what it leaves is what `scalegrow fit` reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scalegrow.errors import InputError
+from scalegrow.runs.log import RunLog, read_header, read_records
+
+LOG = "log.jsonl"
+
+
+class Recorder:
+    """An open log. Every loss is one line, written whole and flushed; opening cuts a torn last line."""
+
+    def __init__(self, log: RunLog, tokens: list[tuple[float, int]]) -> None:
+        """tokens: of every held-out loss that the log has, and where its line begins in bytes."""
+        self.log = log
+        self._before = tokens
+        self._last = 0.0  # tokens, of this session
+
+    def append(self, *, tokens: float, loss: float, annealed: bool = False, **numbers: Any) -> None:
+        """One held-out loss in nats per token, after `tokens` tokens; step, flops, lr ... as further numbers.
+
+        annealed: the learning rate has decayed to its end. A log that was opened again goes on from here: what an
+        earlier session wrote at these tokens or later, behind the checkpoint that this one starts from, is cut.
+        Raises InputError where tokens do not rise, since no loop trains backwards.
+        """
+        if not tokens > self._last:
+            raise InputError(f"{self.log.path}: tokens go from {self._last:g} to {tokens:g}: log each count once.")
+        self._cut_from(tokens)
+        self._last = tokens
+        self.log.append({**numbers, "tokens": tokens, "heldout_loss": loss, "annealed": annealed})
+
+    def finish(self) -> None:
+        """Say that the run is at its end, and close."""
+        self.log.append({"status": "finished"})
+        self.close()
+
+    def close(self) -> None:
+        """Force the log to disk and close it; it can be opened again."""
+        self.log.sync()
+        self.log.close()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cut_from(self, tokens: float) -> None:
+        """Cut what an earlier session wrote at these tokens or later."""
+        stale = [start for seen, start in self._before if seen >= tokens]
+        self._before = []
+        if stale:
+            self.log.close()
+            self.log = RunLog(self.log.path, keep_bytes=min(stale))
+
+
+def open_log(folder: str | Path, *, n_params: float, run: str | None = None, **row: Any) -> Recorder:
+    """Open the log of one run, FOLDER/log.jsonl, new or to go on.
+
+    row: any column of the run table that holds for the whole run: operator, base, base_params and base_tokens of a
+    grown run, data, seed, n_params_non_embedding (scalegrow.runs.table.COLUMNS). run: the folder's name unless
+    told. Raises InputError where a log is there that says otherwise, or a column is unknown.
+    """
+    path = Path(folder) / LOG
+    told = {"run": run or Path(folder).name, "n_params": n_params, **row}
+    _require_columns(told, path)
+    if not path.exists() or b"\n" not in path.read_bytes():
+        return Recorder(RunLog.create(path, {"row": told}, replace=True), [])
+    there = read_header(path).get("row")
+    if there != json.loads(json.dumps(told)):
+        raise InputError(f"{path} is there already and says {there}, not {told}: choose another folder.")
+    return Recorder(RunLog(path, keep_bytes=_whole(path)), _losses(path))
+
+
+def _require_columns(row: dict[str, Any], path: Path) -> None:
+    """Raise InputError on a column that the run table does not have, or that differs within a run."""
+    from scalegrow.runs.table import COLUMNS  # polars, which a training loop need not load before
+
+    for name in row:
+        if name not in COLUMNS or name in ("tokens", "loss", "annealed", "flops"):
+            raise InputError(f"{path}: {name} is no column that holds for a whole run; see docs/run-table.md.")
+
+
+def _whole(path: Path) -> int:
+    """The bytes up to the last line that was written whole."""
+    return path.read_bytes().rfind(b"\n") + 1
+
+
+def _losses(path: Path) -> list[tuple[float, int]]:
+    """Tokens of every held-out loss, and where its line begins."""
+    read_records(path)  # which refuses a line that is no JSON
+    found, start = [], 0
+    for line in path.read_bytes()[: _whole(path)].splitlines(keepends=True):
+        record = json.loads(line)
+        if "heldout_loss" in record:
+            found.append((float(record["tokens"]), start))
+        start += len(line)
+    return found

@@ -1,0 +1,463 @@
+"""Logs of other trainers and trackers into the run table: what is written is read, what cannot be is refused."""
+
+import importlib.util
+import json
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+import pytest
+
+from scalegrow.errors import InputError
+from scalegrow.runs.collect import collect
+from scalegrow.runs.importers.ask import ask_for_missing
+from scalegrow.runs.importers.build import build, without
+from scalegrow.runs.importers.checks import refuse_impossible
+from scalegrow.runs.importers.mapping import Mapping, map_columns
+from scalegrow.runs.importers.read import read_logs
+from scalegrow.runs.importers.trainer_state import parameters_in
+from scalegrow.runs.importers.wandb import BLOCK, HEADER, frames
+from scalegrow.runs.importers.wishes import Wishes
+from scalegrow.runs.importers.words import rank_of_loss, says_params, says_tokens, told_by
+from scalegrow.runs.table import checked
+
+LOGS = Path(__file__).parent / "logs"
+LAST = ("annealed=last",)
+
+
+def writer() -> ModuleType:
+    """tests/logs/write.py, the numbers that the committed files hold."""
+    spec = importlib.util.spec_from_file_location("write", LOGS / "write.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["write"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+WRITE = writer()
+
+
+def understood(
+    *paths: Path,
+    map_: tuple[str, ...] = (),
+    set_: tuple[str, ...] = LAST,
+    unit: tuple[str, ...] = (),
+    about: Path | None = None,
+    left_out: tuple[str, ...] = (),
+    kind: str | None = None,
+) -> tuple[pl.DataFrame, Mapping]:
+    """The run table of some logs as the command makes it, and the mapping."""
+    wishes = Wishes.of(map_, set_, unit, about)
+    logs = read_logs(paths, kind)
+    mapping = map_columns(logs, wishes)
+    ask_for_missing(logs, mapping, wishes)
+    table = without(build(logs, mapping, wishes).table, left_out)
+    refuse_impossible(table, mapping, wishes)
+    return checked(table, str(paths[0])), mapping
+
+
+def imported(*paths: Path, **options: object) -> pl.DataFrame:
+    return understood(*paths, **options)[0]  # type: ignore[arg-type]
+
+
+def expected(name_of: str = "{}") -> Iterator[tuple[object, ...]]:
+    """(run, tokens, loss, annealed) of every committed row."""
+    for run in WRITE.RUNS:
+        for step, tokens, loss, _ in run.rows():
+            yield name_of.format(run.name), float(tokens), loss, step == WRITE.STEPS[-1]
+
+
+def rows_of(table: pl.DataFrame) -> list[tuple[object, ...]]:
+    return table.sort("run", "tokens").select("run", "tokens", "loss", "annealed").rows()
+
+
+PLACES = {
+    "csv": ("table/runs.csv",),
+    "parquet": ("table/runs.parquet",),
+    "jsonl": ("table/runs.jsonl",),
+    "wandb history": ("wandb_export/gpt-2M.csv", "wandb_export/gpt-8M.csv"),
+    "trainer": ("trainer",),
+    "trainer file": ("trainer/gpt-2M/checkpoint-2000", "trainer/gpt-8M/checkpoint-2000/trainer_state.json"),
+    "lightning": ("lightning",),
+    "wandb": ("wandb",),
+    "mlflow folder": ("mlflow/mlruns",),
+    "mlflow database": ("mlflow/mlflow.db",),
+    "trackio": ("trackio",),
+}
+NEEDS = {"wandb": "wandb", "lightning": "yaml"}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_what_was_written_is_read_bit_for_bit(name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    table = imported(*(LOGS / place for place in PLACES[name]))
+    assert rows_of(table) == sorted(expected("{}/version_0" if name == "lightning" else "{}"))
+    exact = name not in ("wandb history", "trainer", "trainer file")  # these say 2M and 8M in names alone
+    sizes = [run.n_params for run in WRITE.RUNS] if exact else [2e6, 8e6]
+    assert sorted({*table["n_params"]}) == sizes
+
+
+def test_event_files_hold_the_nearest_numbers_of_32_bits() -> None:
+    pytest.importorskip("tensorboard")
+    table = imported(LOGS / "tensorboard")
+    nearest = [(run, tokens, pl.Series([loss], dtype=pl.Float32)[0], a) for run, tokens, loss, a in expected()]
+    assert rows_of(table) == sorted(nearest)
+
+
+def test_a_chart_of_several_runs_becomes_rows_of_runs() -> None:
+    table = imported(LOGS / "wandb_export" / "chart.csv")
+    assert rows_of(table) == sorted(expected())
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("wandb", "wandb"), ("tensorboard", "tensorboard"), ("lightning", "lightning"), ("mlflow", "mlflow")],
+)
+@pytest.mark.slow
+def test_what_the_installed_library_writes_is_read(name: str, library: str, tmp_path: Path) -> None:
+    pytest.importorskip(library)
+    subprocess.run([sys.executable, LOGS / "write.py", tmp_path, name], check=True, capture_output=True)
+    place = tmp_path / name / "mlflow.db" if name == "mlflow" else tmp_path / name
+    assert imported(place).height == len([*expected()])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::Warning")  # of its own libraries
+def test_mlflow_reads_the_same_of_its_store(tmp_path: Path) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(LOGS.joinpath("mlflow", "mlflow.db").read_bytes())
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{database}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "ladder"]
+    for run in client.search_runs([experiment.experiment_id]):
+        history = client.get_metric_history(run.info.run_id, "val/loss")
+        ours = imported(database).filter(pl.col("run") == run.info.run_name).sort("tokens")
+        assert [metric.value for metric in history] == ours["loss"].to_list()
+
+
+# What names say
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("eval/loss", "train/loss"),
+        ("val_loss", "loss"),
+        ("eval_loss", "eval_loss_epoch"),
+        ("val/loss", "test/loss"),
+        ("validation/nll", "loss"),
+        ("val_loss", "val/c4/loss"),
+    ],
+)
+def test_a_held_out_loss_goes_before_others(better: str, worse: str) -> None:
+    first, second = (rank_of_loss(name, bare_is_final=False) for name in (better, worse))
+    assert first is not None
+    assert second is not None
+    assert first < second
+
+
+@pytest.mark.parametrize(
+    "name", ["eval/perplexity", "val_bpb", "eval_loss_std", "router/z_loss", "accuracy", "entropy"]
+)
+def test_what_is_no_loss_in_nats_is_none(name: str) -> None:
+    assert rank_of_loss(name, bare_is_final=True) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["tokens", "train/num_input_tokens_seen", "tokens (B)", "consumed_tokens", "TokensSeen"]
+)
+def test_tokens_are_known_by_name(name: str) -> None:
+    assert says_tokens(name)
+
+
+@pytest.mark.parametrize("name", ["tokens_per_second", "tokens/step", "max_tokens", "base_tokens", "vocab_tokens"])
+def test_other_tokens_are_not(name: str) -> None:
+    assert not says_tokens(name)
+
+
+def test_parameters_are_known_by_name() -> None:
+    assert says_params("model/num_parameters") == "n_params"
+    assert says_params("non_embedding_params") == "n_params_non_embedding"
+    assert says_params("n_params_base") is None
+    assert says_params("tokens_per_param") is None
+
+
+def test_names_tell_sizes_and_tokens() -> None:
+    told = told_by("pythia-160m_4B_tokens_v2")
+    assert (told.n_params, told.tokens) == ({"160m": 160e6}, {"4B_tokens": 4e9})
+    assert told_by("llama-1.3B-100BT").n_params == {"1.3B": 1.3e9}
+    assert not told_by("run-7-seed3").n_params
+
+
+def test_the_header_of_weights_tells_their_number() -> None:
+    assert parameters_in(LOGS / "weights" / "model.safetensors") == 17
+
+
+# What is asked
+
+
+HISTORY = {"step": [1, 2, 3], "tokens": [1e9, 2e9, 3e9], "val_loss": [4.0, 3.5, 3.2], "lr": [1e-3, 5e-4, 0.0]}
+
+
+def written(folder: Path, columns: dict[str, list[float]], name: str = "gpt-124M") -> Path:
+    path = folder / f"{name}.csv"
+    pl.DataFrame(columns).write_csv(path)
+    return path
+
+
+def changed(**columns: list[float]) -> dict[str, list[float]]:
+    return {**HISTORY, **columns}
+
+
+def test_a_plain_history_is_understood(tmp_path: Path) -> None:
+    """The control of every refusal below."""
+    table, mapping = understood(written(tmp_path, HISTORY))
+    assert table.select("n_params", "tokens", "loss", "annealed").rows()[-1] == (124e6, 3e9, 3.2, True)
+    assert table["annealed"].to_list() == [False, False, True]
+    assert mapping["n_params"].why == "size in the name"
+
+
+QUESTIONS = [
+    ({}, "gpt-124M", (), "annealed=last"),
+    ({}, "gpt", LAST, "--set n_params"),
+    ({"tokens": None}, "gpt-124M", LAST, "--set tokens_per_step"),
+    ({"tokens": None, "step": None}, "gpt-124M", LAST, "--map tokens"),
+    ({"val_loss": None}, "gpt-124M", LAST, "--map loss"),
+    ({}, "gpt-124M-grown", LAST, "--set operator"),
+    ({"n_params": [1e8, 1e8, 2e8]}, "gpt", LAST, "--map run=COLUMN"),
+    ({"eval/loss": [4.1, 3.6, 3.3]}, "gpt-124M", LAST, "--map loss="),
+]
+
+
+@pytest.mark.parametrize(("change", "name", "said", "option"), QUESTIONS)
+def test_what_is_missing_is_asked_for(
+    change: dict[str, list[float] | None], name: str, said: tuple[str, ...], option: str, tmp_path: Path
+) -> None:
+    columns = {key: values for key, values in {**HISTORY, **change}.items() if values is not None}
+    with pytest.raises(InputError, match=option):
+        imported(written(tmp_path, columns, name), set_=said)
+
+
+def test_tokens_are_steps_times_what_was_said(tmp_path: Path) -> None:
+    columns = {key: values for key, values in HISTORY.items() if key != "tokens"}
+    table = imported(written(tmp_path, columns), set_=(*LAST, "tokens_per_step=500M"))
+    assert table["tokens"].to_list() == [5e8, 1e9, 1.5e9]
+
+
+def test_tokens_between_two_counts_are_interpolated(tmp_path: Path) -> None:
+    table = imported(written(tmp_path, changed(tokens=[1e9, None, 3e9])))  # type: ignore[list-item]
+    assert table["tokens"].to_list() == [1e9, 2e9, 3e9]
+
+
+def test_a_grown_run_takes_size_and_tokens_of_its_base(tmp_path: Path) -> None:
+    rows = {
+        "run": ["a", "a", "b"],
+        "tokens": [1e9, 2e9, 3e9],
+        "val_loss": [4.0, 3.5, 3.2],
+        "n_params": [1e8, 1e8, 2e8],
+    }
+    path = written(tmp_path, rows, "ladder")
+    facts = tmp_path / "about.csv"
+    pl.DataFrame({"run": ["a", "b"], "operator": ["scratch", "szp"], "base": [None, "a"]}).write_csv(facts)
+    table = imported(path, about=facts)
+    assert table.filter(run="b").select("base_params", "base_tokens", "growth_factor").row(0) == (1e8, 2e9, 2.0)
+    pl.DataFrame({"run": ["a", "b"], "operator": ["scratch", "szp"]}).write_csv(facts)
+    with pytest.raises(InputError, match="base run"):
+        imported(path, about=facts)
+
+
+# What cannot be
+
+
+IMPOSSIBLE = [
+    (changed(val_loss=[4.0, 2.0, 200.0]), "gpt-124M", "rises from 2 to 200"),
+    (changed(val_loss=[4.0, 3.5, math.nan]), "gpt-124M", "is nan"),
+    (changed(val_loss=[4.0, 3.5, -3.2]), "gpt-124M", "above 0"),
+    (changed(val_loss=[90.0, 40.0, 30.0]), "gpt-124M", "--unit loss=perplexity"),
+    (changed(tokens=[1e9, 3e9, 2e9]), "gpt-124M", r"tokens fall from 3e\+09 to 2e\+09"),
+    (changed(tokens=[1e6, 1e6, 1e6]), "gpt-124M", "3 losses at"),
+    (changed(tokens=[1.0, 2.0, 3.0]), "gpt-124M", "--unit tokens=B"),
+    (changed(total_flops=[7.44e17, 1.488e18, 2.232e19]), "gpt-124M", "10 times that"),
+    (changed(tokens=[1e8, 2e8, 4e8]), "gpt-124M_4B_tokens", "10 times less"),
+    (changed(n_params=[1.3e9] * 3), "gpt-124M", "the name says 124M"),
+    (changed(n_params=[1e8, 1e8, 2e8], run=["a", "a", "a"]), "gpt", "within one run"),  # type: ignore[list-item]
+    (changed(lr=[1e-4, 1e-3, 9e-4]), "gpt-124M", "90% of its peak"),
+]
+
+
+@pytest.mark.parametrize(("columns", "name", "problem"), IMPOSSIBLE)
+def test_what_cannot_be_true_is_refused(
+    columns: dict[str, list[float]], name: str, problem: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, columns, name)
+    with pytest.raises(InputError, match=problem) as refused:
+        imported(path)
+    assert name in str(refused.value)
+    assert "--" in str(refused.value)
+
+
+def test_losses_of_one_run_are_not_all_annealed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="annealed=last"):
+        imported(written(tmp_path, HISTORY), set_=("annealed=true",))
+
+
+@pytest.mark.parametrize(("unit", "name"), [("bits", "val_bits"), ("perplexity", "val_ppl")])
+def test_other_units_are_refused_until_they_are_said(unit: str, name: str, tmp_path: Path) -> None:
+    nats = HISTORY["val_loss"]
+    values = {"bits": [x / math.log(2) for x in nats], "perplexity": [math.exp(x) for x in nats]}[unit]
+    columns = {key: value for key, value in HISTORY.items() if key != "val_loss"} | {name: values}
+    path = written(tmp_path, columns)
+    with pytest.raises(InputError, match=f"--unit loss={unit}"):
+        imported(path)
+    with pytest.raises(InputError, match=f"--unit loss={unit}|called {unit}"):
+        imported(path, map_=(f"loss={name}",))
+    table = imported(path, map_=(f"loss={name}",), unit=(f"loss={unit}",))
+    assert table["loss"].to_list() == pytest.approx(nats)
+
+
+def test_the_ways_out_lead_out(tmp_path: Path) -> None:
+    off = written(tmp_path, changed(tokens=[1e8, 2e8, 4e8]), "gpt-124M_4B_tokens")
+    assert imported(off, unit=("tokens=10",))["tokens"].to_list() == [1e9, 2e9, 4e9]
+    assert imported(off, unit=("tokens=1",))["tokens"].to_list() == [1e8, 2e8, 4e8]
+    good, bad = written(tmp_path, HISTORY), written(tmp_path, changed(val_loss=[4.0, 2.0, 200.0]), "bad-124M")
+    assert {*imported(good, bad, left_out=("bad-*",))["run"]} == {"gpt-124M"}
+    with pytest.raises(InputError, match="no run is called so"):
+        imported(good, left_out=("other",))
+
+
+def test_a_unit_in_the_name_is_used_and_shown(tmp_path: Path) -> None:
+    columns = {key: value for key, value in HISTORY.items() if key != "tokens"} | {"tokens (B)": [1.0, 2.0, 3.0]}
+    table, mapping = understood(written(tmp_path, columns))
+    assert table["tokens"].to_list() == [1e9, 2e9, 3e9]
+    assert "x 1e+09 by the name" in mapping["tokens"].why
+
+
+@pytest.mark.parametrize("content", ["", "a;b\n1;2\n", "\x00\x01", "x\n1\n"])
+def test_other_files_are_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    with pytest.raises(InputError) as refused:
+        imported(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "run-x.wandb", "events.out.tfevents.1", "mlflow.db"])
+def test_damaged_logs_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    if "tfevents" in name:
+        pytest.importorskip("tensorboard")
+    path = tmp_path / name
+    path.write_bytes(b"nothing of the kind" * 10)
+    with pytest.raises(InputError) as refused:
+        imported(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_restart_from_a_checkpoint_replaces_what_came_after_it(tmp_path: Path) -> None:
+    """The last writer of a step is what the run went on from."""
+    state = {"log_history": [], "global_step": 3}
+    history = [(1, 4.0), (2, 3.5), (3, 9.0), (2, 3.6), (3, 3.2)]
+    state["log_history"] = [{"step": s, "eval_loss": x, "num_input_tokens_seen": s * 10**9} for s, x in history]
+    path = tmp_path / "gpt-124M" / "trainer_state.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(state))
+    assert imported(path)["loss"].to_list() == [4.0, 3.6, 3.2]
+
+
+def test_tokens_so_far_go_before_tokens_of_a_batch(tmp_path: Path) -> None:
+    history = [
+        {
+            "step": s,
+            "eval_loss": 5.0 - s,
+            "train/tokens": 524288,
+            "tokens_seen": s * 10**9,
+            "learning_rate": 1e-3 / s,
+        }
+        for s in (1, 2, 3)
+    ]
+    path = tmp_path / "gpt-124M" / "trainer_state.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"log_history": history, "global_step": 3}))
+    table, mapping = understood(path)
+    assert mapping["tokens"].shown == "tokens_seen"
+    assert table["tokens"].to_list() == [1e9, 2e9, 3e9]
+
+
+def test_two_formats_in_a_folder_are_asked_about(tmp_path: Path) -> None:
+    shutil.copytree(LOGS / "trainer", tmp_path / "trainer")
+    shutil.copytree(LOGS / "mlflow" / "mlruns", tmp_path / "mlruns")
+    with pytest.raises(InputError, match="--format trainer"):
+        imported(tmp_path)
+    assert imported(tmp_path, kind="mlflow").height == 8
+
+
+def test_records_across_blocks_are_put_together(tmp_path: Path) -> None:
+    """The framing of W&B's file: fragments, and a tail too short for one."""
+    first, second = b"a" * (BLOCK - HEADER - 2 * HEADER - 3), b"b" * 40000
+
+    def fragment(kind: int, data: bytes) -> bytes:
+        return b"\0\0\0\0" + len(data).to_bytes(2, "little") + bytes([kind]) + data
+
+    room = BLOCK - HEADER - (HEADER + len(first)) - HEADER
+    middle = BLOCK - HEADER
+    parts = [second[:room], second[room : room + middle], second[room + middle :]]
+    body = fragment(1, first) + fragment(2, parts[0]) + fragment(3, parts[1]) + fragment(4, parts[2])
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(b":W&B\xbe\xe1\x00" + body)
+    assert [*frames(path)] == [first, second]
+    path.write_bytes(path.read_bytes()[:-1])  # torn by a crash
+    assert [*frames(path)] == [first]
+
+
+# The command
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "scalegrow", "import", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_the_command_shows_asks_and_writes(tmp_path: Path) -> None:
+    out = tmp_path / "table.parquet"
+    asked = command(LOGS / "table" / "runs.csv", "--out", out)
+    assert (asked.returncode, out.exists()) == (2, False)
+    assert "val/loss" in asked.stdout
+    assert len(asked.stderr.splitlines()) == 1
+    done = command(LOGS / "table" / "runs.csv", "--set", "annealed=last", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert rows_of(pl.read_parquet(out)) == sorted(expected())
+    told = json.loads(command(LOGS / "table" / "runs.csv", "--set", "annealed=last", "--json").stdout)
+    assert told["mapping"]["loss"]["source"] == "val/loss"
+    assert told["rows"] == 8
+
+
+PAGE = Path(__file__).parents[1].joinpath("docs", "import.md").read_text()
+
+
+def test_the_commands_of_the_page_run_and_show_what_it_shows(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
+    outputs = []
+    for line in (line for block in blocks for line in block.splitlines()):
+        words = shlex.split(line.replace("tests/logs", str(LOGS)))[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "scalegrow", *words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        outputs.append([shown.rstrip() for shown in done.stdout.splitlines()])
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.S)
+    assert outputs[0] == shown.splitlines()
+
+
+def test_the_python_of_the_page_runs(tmp_path: Path) -> None:
+    for example in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S):
+        subprocess.run([sys.executable, "-c", example], check=True, capture_output=True, cwd=tmp_path)
+    assert collect(tmp_path / "runs")["loss"].to_list() == [3.62, 3.41]
