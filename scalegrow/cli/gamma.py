@@ -16,14 +16,13 @@ from scalegrow.cli.render import (
     between,
     cells,
     console,
-    extrapolation_sentence,
     json_estimate,
     print_json,
     table,
 )
 from scalegrow.errors import InputError
 from scalegrow.laws.document import read_document, write_document
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.plan.advise import TOO_FAR

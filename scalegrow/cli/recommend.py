@@ -8,10 +8,9 @@ from typing import Any
 
 from scalegrow.cli.gamma import choice_data as gamma_data
 from scalegrow.cli.gamma import load_gamma
-from scalegrow.cli.render import extrapolation_sentence
 from scalegrow.cli.select import choice_data, load_selection
 from scalegrow.growth import Growth, widens
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.plan.advise import TOO_FAR
 from scalegrow.plan.decide import Question

@@ -9,9 +9,9 @@ from scalegrow.budget import Budget
 from scalegrow.cli.data import chosen_rows
 from scalegrow.cli.grow import NEEDS_TORCH, Target, form
 from scalegrow.cli.probe import ranking, regime_of
-from scalegrow.cli.render import between, console, extrapolation_sentence, print_json, table_without_empty
+from scalegrow.cli.render import between, console, print_json, table_without_empty
 from scalegrow.errors import InputError
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.forecast import require_level
 from scalegrow.plan.outcomes import STOCHASTIC, outcomes
 from scalegrow.plan.probed import ProbeLink
