@@ -7,12 +7,11 @@ import numpy as np
 import polars as pl
 
 from scalegrow.laws.fitted import Fit
-from scalegrow.laws.forecast import forecast
 from scalegrow.laws.points import FloatArray, Points
 from scalegrow.plan.decide import FACTORS, Decision, Question
 from scalegrow.plan.wording import factor_text
 from scalegrow.plots.caption import Caption, budget_words, of_fit
-from scalegrow.plots.curves import BOTH_BANDS, THICK, layers, limits, of_forecast
+from scalegrow.plots.curves import BOTH_BANDS, THICK, ends_of, layers, limits, of_forecast, pointwise
 from scalegrow.units import format_count
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ def factor_curves(fit: Fit, decision: Decision) -> FactorCurves:
     question, level = decision.question, decision.level
     g = factors(fit, decision)
     grown, payable = points_of(question, g)
-    curve = of_forecast(GROWN, g[payable], forecast(fit, grown.take(payable), level))
-    scratch = forecast(fit, Points.of(np.full(2, question.N), question.D), level)
+    curve = of_forecast(GROWN, g[payable], pointwise(fit, grown.take(payable), level))
+    scratch = pointwise(fit, Points.of(np.full(2, question.N), question.D), level)
     flat = of_forecast(SCRATCH, g[[0, -1]], scratch)
     found = {"g_opt": decision.best_factor, "g_upper": decision.largest_useful_factor}
     rows = [(name, each.value, each.low, each.high) for name, each in found.items()]
@@ -86,8 +85,7 @@ def chart(drawn: FactorCurves, decision: Decision) -> "alt.LayerChart":
 
     from scalegrow.plots.theme import diamond, log_x, panel
 
-    frame = drawn.curves
-    ends = float(frame["x"].min()), float(frame["x"].max())  # type: ignore[arg-type]
+    frame, ends = drawn.curves, ends_of(drawn.curves["x"])
     low, high = limits(frame["low"], frame["high"].filter(frame["curve"] == SCRATCH), pad=0.15)
     y = alt.Y("value:Q", title="loss, nats per token", scale=alt.Scale(domain=[low, high], zero=False, nice=False))
     asked = pl.DataFrame({"x": [decision.question.g], "loss": [decision.loss_grown.value]})

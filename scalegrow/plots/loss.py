@@ -8,18 +8,17 @@ import numpy as np
 import polars as pl
 
 from scalegrow.laws.fitted import Fit
-from scalegrow.laws.forecast import forecast
 from scalegrow.laws.points import SCRATCH, FloatArray, Points
 from scalegrow.plan.decide import Decision, Question, grown_points
 from scalegrow.plots.caption import Caption, budget_words, growth_words, of_fit
-from scalegrow.plots.curves import BOTH_BANDS, THICK, layers, limits, of_forecast
+from scalegrow.plots.curves import BOTH_BANDS, THICK, ends_of, layers, limits, of_forecast, pointwise
 from scalegrow.units import format_count
 
 if TYPE_CHECKING:
     import altair as alt
 
 NEAR = 1.1  # times in N and g within which a measured run stands beside a curve
-BEYOND = 2.0  # times the fitted and asked budgets that curves go on
+BEYOND = 1.6  # times the fitted and asked budgets that curves go on
 POINTS = 80
 
 
@@ -42,8 +41,8 @@ def of_question(fit: Fit, decision: Decision, table: pl.DataFrame | None) -> Los
     D = tpp * question.N
     D_grown = D - (question.D - question.D_grown)
     payable = D_grown > 0
-    scratch = forecast(fit, Points.of(question.N, D), decision.level)
-    grown = forecast(fit, grown_points(question).at(D=D_grown[payable]), decision.level)
+    scratch = pointwise(fit, Points.of(question.N, D), decision.level)
+    grown = pointwise(fit, grown_points(question).at(D=D_grown[payable]), decision.level)
     flops = 6 * question.N * D
     names = {SCRATCH: "from scratch", question.operator: f"grown by {question.operator}, g = {question.g:.3g}"}
     curves = pl.concat(
@@ -54,19 +53,28 @@ def of_question(fit: Fit, decision: Decision, table: pl.DataFrame | None) -> Los
 
 def of_sizes(fit: Fit, sizes: Sequence[float], table: pl.DataFrame | None, level: float) -> LossCurves:
     """Models of these sizes from scratch, over budgets; runs of about these sizes."""
-    tpp = budgets(fit)
     names = {N: format_count(N) for N in sizes}
-    curves = [of_forecast(names[N], 6 * N * N * tpp, forecast(fit, Points.of(N, N * tpp), level)) for N in sizes]
+    curves = []
+    for N, name in names.items():
+        D = tokens(fit, N)
+        curves.append(of_forecast(name, 6 * N * D, pointwise(fit, Points.of(N, D), level)))
     measured = [beside(table, N, pl.col("operator") == SCRATCH, name) for N, name in names.items()]
     ratios = fit.domain.extrapolation(Points.of(list(sizes), np.multiply(sizes, fit.domain["tpp"][0])))["N"]
     farthest = {"N": float(ratios[np.argmax(np.abs(np.log(ratios)))])}
     return LossCurves(pl.concat(curves), pl.concat(measured), farthest)
 
 
-def budgets(fit: Fit, *asked: float) -> FloatArray:
+def budgets(fit: Fit, asked: float) -> FloatArray:
     """Tokens per parameter from below the least fitted or asked to above the largest."""
     low, high = fit.domain["tpp"]
-    return np.geomspace(min(low, *asked, low) / BEYOND, max(high, *asked, high) * BEYOND, POINTS)
+    return np.geomspace(min(low, asked) / BEYOND, max(high, asked) * BEYOND, POINTS)
+
+
+def tokens(fit: Fit, N: float) -> FloatArray:
+    """Tokens for a model of N parameters, about as far as runs go in tokens and in tokens per parameter."""
+    (least, most), (low, high) = fit.domain["D"], fit.domain["tpp"]
+    first = max(least, low * N)
+    return np.geomspace(first, max(min(most, high * N), 2 * first) * BEYOND, POINTS)
 
 
 def sizes_of(fit: Fit, n: int = 4) -> list[float]:
@@ -119,16 +127,20 @@ def chart(drawn: LossCurves, decision: Decision | None) -> "alt.LayerChart":
     """Curves, points and, of a question, its budget."""
     import altair as alt
 
-    from scalegrow.plots.theme import FLOPS, colours, log_x, panel, shapes
+    from scalegrow.plots.theme import FLOPS, fills, log_x, panel, shapes
 
     frame, names = drawn.curves, drawn.curves["curve"].unique(maintain_order=True).to_list()
-    ends = float(frame["x"].min()), float(frame["x"].max())  # type: ignore[arg-type]
-    x = log_x("x", "compute 6 N D, FLOPs", ends, FLOPS)
-    low, high = limits(frame["low"], frame["high"], drawn.measured["loss"])
+    x = log_x("x", "compute 6 N D, FLOPs", ends_of(frame["x"]), FLOPS)
+    inside = frame.filter(pl.col("inside"))
+    low, high = limits(frame["value"], inside["low"], inside["high"], drawn.measured["loss"], pad=0.08)
     y = alt.Y("value:Q", title="loss, nats per token", scale=alt.Scale(domain=[low, high], zero=False, nice=False))
     points = alt.Chart(drawn.measured).mark_point(filled=True, size=55, opacity=1, stroke="white", strokeWidth=0.6)
     marked = points.encode(
-        x="flops:Q", y="loss:Q", color=colours(names), shape=shapes(names), tooltip=drawn.measured.columns
+        x="flops:Q",
+        y="loss:Q",
+        fill=fills(names),
+        shape=shapes(names, "measured"),
+        tooltip=drawn.measured.columns,
     )
     rule = [] if decision is None else [_budget(decision)]
     return panel(*layers(frame, x, y), *rule, marked)

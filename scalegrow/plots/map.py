@@ -150,8 +150,9 @@ def chart(drawn: DecisionMap, level: float) -> "alt.LayerChart":
 
     g, tpp = drawn.limits
     x, y = log_x("g_low", "growth factor g", g), log_y("tpp_low", "tokens per parameter", tpp)
+    legend = alt.Legend(title="probability that growing wins", symbolStrokeColor="#999999", symbolStrokeWidth=1)
     scale = alt.Scale(domain=CLASSES[::-1], range=SHADES[::-1])
-    shade = alt.Color("verdict:O", title="probability that growing wins", scale=scale, sort=CLASSES[::-1])
+    shade = alt.Color("verdict:O", legend=legend, scale=scale, sort=CLASSES[::-1])
     cells = (
         alt.Chart(drawn.cells)
         .mark_rect(stroke=None)

@@ -12,7 +12,7 @@ from scalegrow.laws.fitted import Fit
 from scalegrow.plan.decide import Decision, Estimate, Question, compute_saved, grown_points
 from scalegrow.plan.wording import percent
 from scalegrow.plots.caption import Caption, growth_words, of_fit, token_words
-from scalegrow.plots.curves import THICK, layers
+from scalegrow.plots.curves import THICK, ends_of, layers
 
 if TYPE_CHECKING:
     import altair as alt
@@ -65,29 +65,38 @@ def caption(name: str, fit: Fit, decision: Decision, drawn: Savings) -> Caption:
         for row in drawn.asked.iter_rows(named=True)
     ]
     notes = (
-        f"Points: {growth_words(question)}, {token_words(question)}: {'; '.join(told) or 'no base can be paid'}.",
-        "Saved: 1 - compute of the grown run and its share of the base / compute from scratch to the same loss. "
+        f"Diamonds: {growth_words(question)}, {token_words(question)}: {'; '.join(told) or 'no base can be paid'}.",
+        "Saved: 1 - compute of the grown run and its share of the base / of the scratch run of the same loss. "
         f"Band: {decision.level:.0%} interval of the mean. {THICK}",
     )
     return of_fit(name, fit, "Compute saved by growing, by who pays the base", decision.extrapolation, *notes)
 
 
-def chart(drawn: Savings) -> "alt.LayerChart":
-    """Curves over a rule at nought; what saves less than LEAST leaves the chart."""
+def chart(drawn: Savings) -> "alt.HConcatChart":
+    """A panel for each mode; what saves less than LEAST leaves it."""
     import altair as alt
 
-    from scalegrow.plots.theme import colours, log_x, panel, shapes
+    modes = drawn.curves["curve"].unique(maintain_order=True).to_list()
+    panels = [_panel(drawn, mode, first=mode == modes[0]) for mode in modes]
+    return alt.hconcat(*panels, spacing=12)
 
-    frame = finite(drawn.curves)
-    names = frame["curve"].unique(maintain_order=True).to_list()
-    ends = float(frame["x"].min()), float(frame["x"].max())  # type: ignore[arg-type]
-    x = log_x("x", "budget, tokens per parameter", ends)
-    scale = alt.Scale(domain=[LEAST, 1], nice=False)
-    y = alt.Y("value:Q", title="compute saved", scale=scale, axis=alt.Axis(format="%"))
+
+def _panel(drawn: Savings, mode: str, *, first: bool) -> "alt.LayerChart":
+    """The curve of one mode over a rule at nought, and the question's point."""
+    import altair as alt
+
+    from scalegrow.plots.theme import diamond, log_x, panel
+
+    frame, asked = (finite(each.filter(pl.col("curve") == mode)) for each in (drawn.curves, drawn.asked))
+    x = log_x("x", "tokens per parameter", ends_of(drawn.curves["x"]))
+    axis = alt.Axis(format="%", labels=first, title="compute saved" if first else None)
+    y = alt.Y("value:Q", scale=alt.Scale(domain=[LEAST, 1], nice=False), axis=axis)
     zero = alt.Chart(pl.DataFrame({"y": [0.0]})).mark_rule(color="#555555").encode(y="y:Q")
-    marks = alt.Chart(finite(drawn.asked)).mark_point(filled=True, size=70, opacity=1, clip=True)
-    asked = marks.encode(x="x:Q", y="value:Q", color=colours(names), shape=shapes(names))
-    return panel(zero, *layers(frame, x, y), asked)
+    point = diamond(asked).encode(x="x:Q", y="value:Q", tooltip=asked.columns)
+    shown = panel(zero, *layers(frame, x, y, legend=False), point, width=190)
+    return shown.properties(
+        title=alt.TitleParams(mode, fontSize=12, fontWeight="normal", anchor="middle", offset=4)
+    )
 
 
 def finite(frame: pl.DataFrame) -> pl.DataFrame:

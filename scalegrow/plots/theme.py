@@ -60,8 +60,7 @@ def finished(chart: Any, caption: Caption) -> alt.TopLevelMixin:
 
 def panel(*layers: Any, width: int = WIDTH, height: int = HEIGHT) -> alt.LayerChart:
     """Layers over one another, in the usual size."""
-    drawn: alt.LayerChart = alt.layer(*layers).properties(width=width, height=height)
-    return drawn
+    return alt.layer(*layers).properties(width=width, height=height)  # type: ignore[return-value]
 
 
 def diamond(frame: pl.DataFrame) -> alt.Chart:
@@ -106,19 +105,25 @@ def _axis(limits: tuple[float, float], labels: str) -> alt.Axis:
     return alt.Axis(values=log_ticks(*limits), labelExpr=labels, grid=True)
 
 
-def colours(names: list[str], title: str | None = None) -> alt.Color:
-    """A colour for each name of the field `curve`, in this order."""
-    return alt.Color("curve:N", title=title, sort=names, scale=_series(names, COLOURS))
+def fills(names: list[str]) -> alt.Fill:
+    """The colour of bands and points for each name of the field `curve`; lines and shapes tell what it means."""
+    return alt.Fill("curve:N", sort=names, scale=_series(names, COLOURS), legend=None)
 
 
-def dashes(names: list[str], title: str | None = None) -> alt.StrokeDash:
-    """A dash for each name of the field `curve`."""
-    return alt.StrokeDash("curve:N", title=title, sort=names, scale=_series(names, DASHES))
+def lines(names: list[str], *, legend: bool = True) -> dict[str, Any]:
+    """Colour and dash of a line for each name of the field `curve`, in one legend."""
+    told = alt.Legend(title=None, symbolType="stroke", symbolSize=500, symbolStrokeWidth=2.2) if legend else None
+    colour = alt.Color("curve:N", sort=names, scale=_series(names, COLOURS), legend=told)
+    return {
+        "color": colour,
+        "strokeDash": alt.StrokeDash("curve:N", sort=names, scale=_series(names, DASHES), legend=told),
+    }
 
 
-def shapes(names: list[str], title: str | None = None) -> alt.Shape:
-    """A point's shape for each name of the field `curve`."""
-    return alt.Shape("curve:N", title=title, sort=names, scale=_series(names, SHAPES))
+def shapes(names: list[str], title: str) -> alt.Shape:
+    """A point's shape for each name of the field `curve`, in a legend of its own."""
+    legend = alt.Legend(title=title, symbolFillColor=INK, symbolStrokeColor=INK, symbolOpacity=1)
+    return alt.Shape("curve:N", sort=names, scale=_series(names, SHAPES), legend=legend)
 
 
 def _series(names: list[str], values: list[Any]) -> alt.Scale:
