@@ -1,24 +1,37 @@
 """`scalegrow plot KIND`: from words to frames, to a chart, to a file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from scalegrow.cli.data import chosen_rows
+from scalegrow.budget import Budget
+from scalegrow.cli.data import Choice, chosen_rows
+from scalegrow.cli.gamma import load_gamma
 from scalegrow.cli.predict import Words, asked, load_fit
+from scalegrow.cli.recommend import candidates_for, setting_of
 from scalegrow.cli.render import note
+from scalegrow.cli.select import load_selection
+from scalegrow.laws import form_named
 from scalegrow.laws.fitted import Fit
+from scalegrow.laws.observations import Observations
+from scalegrow.laws.points import SCRATCH
+from scalegrow.laws.validate import require_scheme, validate
 from scalegrow.plan.decide import Decision, decide
-from scalegrow.plots import factor, loss, map, saving
+from scalegrow.plan.outcomes import STOCHASTIC
+from scalegrow.plan.select import DOMAIN, Setting
+from scalegrow.plan.selection import Selection
+from scalegrow.plots import factor, gamma, holdout, isoflop, loss, map, operators, saving
 from scalegrow.plots.caption import Caption
 from scalegrow.plots.save import require_drawable, save
 from scalegrow.runs.shipped import load_table
 from scalegrow.runs.table import keep_rows
 from scalegrow.units import parse_count
 
+FIT = "warmstart"  # whose first operator stands for growing, where sizes alone matter
 FITTED_TO = {
     "warmstart": ("warmstart_2605_13405_digitised", "annealed"),
     "chinchilla": ("chinchilla_epoch", "all"),
@@ -98,3 +111,65 @@ def savings(question: Asked, modes: Sequence[str]) -> None:
     fit, decision = question.decided()
     drawn = saving.savings(fit, decision, modes or saving.MODES)
     draw(saving.chart(drawn), saving.caption(question.fit, fit, decision, drawn), question.out)
+
+
+def ranking(words: Words | None, study: str, level: float, out: Path) -> None:
+    """`plot operators`: at a question, or without one at the middle of the study, among all of its candidates."""
+    require_drawable(out)
+    selection = load_selection(study)
+    if words is None:
+        setting, N = middle(selection)
+        names = {name: name for name in selection.effects.candidates}
+    else:
+        growth, question = asked(load_fit(FIT), words)
+        setting, N = setting_of(question), question.N
+        names = candidates_for(selection, growth)
+    choices = {
+        regime: selection.choose(names, replace(setting, stochastic=regime == STOCHASTIC), None, 1, level)
+        for regime in selection.regimes
+    }
+    outside = selection.times_outside(setting, N)
+    caption = operators.caption(study, selection, setting, outside, level)
+    draw(operators.chart(operators.ranking(choices)), caption, out)
+
+
+def middle(selection: Selection) -> tuple[Setting, float]:
+    """The geometric means of what a study's runs span: a setting, and N."""
+    N, tpp, g, base = (float(np.sqrt(np.prod(selection.effects.domain[name]))) for name in DOMAIN)
+    return Setting(False, tpp, base, g), N
+
+
+def gamma_curves(law: str, size: str | None, budgets: Sequence[str], level: float, out: Path) -> None:
+    """`plot gamma`: at a size and budgets, or at those of the law's runs."""
+    require_drawable(out)
+    found = load_gamma(law)
+    N = parse_count(size) if size else gamma.middle_size(found)
+    asked_for = [Budget.parse(each).tpp(N) for each in budgets] or gamma.budgets_of(found)
+    drawn = gamma.gamma_curves(found, N, asked_for, level)
+    draw(gamma.chart(drawn), gamma.caption(law, found, N, drawn, level), out)
+
+
+def parabolas(choice: Choice, out: Path) -> None:
+    """`plot isoflop`: of the runs from scratch."""
+    require_drawable(out)
+    table = choice.chosen().filter(pl.col("operator") == SCRATCH)
+    drawn = isoflop.isoflops(Observations.from_table(table, form_named("chinchilla")))
+    draw(isoflop.chart(drawn), isoflop.caption(told(choice, table), drawn), out)
+
+
+def held_out(choice: Choice, scheme: str, draws: int, level: float, out: Path) -> None:
+    """`plot holdout`."""
+    require_drawable(out)
+    require_scheme(scheme)
+    table = choice.chosen()
+    form = choice.form(table)
+    observations = Observations.from_table(table, form)
+    arguments: dict[str, Any] = {"loss": choice.loss_function(), "fixed": choice.fixed(), "draws": draws}
+    frame = holdout.held_out(validate(form, observations, scheme, level=level, **arguments))
+    caption = holdout.caption(form.name, told(choice, table), scheme, frame, level)
+    draw(holdout.chart(frame), caption, out)
+
+
+def told(choice: Choice, table: pl.DataFrame) -> str:
+    """'chinchilla_epoch, 240 rows'."""
+    return f"{choice.table}, {table.height} rows"

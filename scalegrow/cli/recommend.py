@@ -44,19 +44,11 @@ class Recommendation:
     def of(cls, growth: Growth, question: Question, level: float) -> "Recommendation":
         """From the shipped studies."""
         selection, law = load_selection(STUDY), load_gamma(GAMMA)
-        tpp, g = question.D / question.N, question.g
-        settings = {
-            regime: Setting(regime == STOCHASTIC, tpp, question.D_base / question.N_base, g)
-            for regime in (DETERMINISTIC, STOCHASTIC)
-        }
-        pool = {
-            name: name
-            for name in selection.effects.candidates
-            if widens(name.partition(":")[0], growth.base, growth.target)
-        }
+        settings = {regime: setting_of(question, regime) for regime in (DETERMINISTIC, STOCHASTIC)}
+        pool = candidates_for(selection, growth)
         choices = {regime: selection.choose(pool, setting, None, 1, level) for regime, setting in settings.items()}
         outside = selection.times_outside(settings[DETERMINISTIC], question.N)
-        gamma = choose_nearest(law, question.N, tpp, level)
+        gamma = choose_nearest(law, question.N, question.D / question.N, level)
         return cls(selection, choices, outside, growth.blocks_added, law, *gamma)
 
     def sentences(self) -> tuple[str, str]:
@@ -97,6 +89,21 @@ class Recommendation:
             "warm_start": {**warm, "study": study, "times_outside": outside, "layers_added": self.added},
             "gamma": {**gamma_data(self.gamma), "at": at, "law": {"name": GAMMA, "runs": self.law.n_runs}},
         }
+
+
+def setting_of(question: Question, regime: str = DETERMINISTIC) -> Setting:
+    """Where a study of warm starts is asked, in one of its regimes."""
+    tpp, base_tpp = question.D / question.N, question.D_base / question.N_base
+    return Setting(regime == STOCHASTIC, tpp, base_tpp, question.g)
+
+
+def candidates_for(selection: Selection, growth: Growth) -> dict[str, str]:
+    """The study's candidates that these widths allow, by name."""
+    return {
+        name: name
+        for name in selection.effects.candidates
+        if widens(name.partition(":")[0], growth.base, growth.target)
+    }
 
 
 def _place(N: float, tpp: float) -> str:

@@ -4,6 +4,7 @@ Their frames have a row for each point of a curve: curve (its name), x, value, l
 where there is an interval for one new run, and inside: whether the point lies inside the fitted range.
 """
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,14 +55,17 @@ def layers(frame: pl.DataFrame, x: "alt.X", y: "alt.Y", *, legend: bool = True) 
     """Bands, thin lines, and thick ones where the fit has runs; a dash and a colour for each curve."""
     import altair as alt
 
-    from scalegrow.plots.theme import fills, lines
+    from scalegrow.plots.theme import COLOURS, lines
 
     names = frame["curve"].unique(maintain_order=True).to_list()
     base = alt.Chart(frame).encode(x=x, tooltip=_told(frame))
     bands = [("new_low", "new_high", 0.13)] if "new_low" in frame.columns else []
     areas = [
-        base.mark_area(opacity=opacity, clip=True).encode(y=_along(y, low), y2=f"{high}:Q", fill=fills(names))
+        alt.Chart(frame.filter(pl.col("curve") == name))
+        .mark_area(opacity=opacity, clip=True, color=colour)
+        .encode(x=x, y=_along(y, low), y2=f"{high}:Q")
         for low, high, opacity in (*bands, ("low", "high", 0.25))
+        for name, colour in zip(names, cycle(COLOURS), strict=False)
     ]
     line = base.encode(y=_along(y, "value"), **lines(names, legend=legend))
     thick = line.transform_filter("datum.inside")

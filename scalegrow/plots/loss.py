@@ -127,20 +127,16 @@ def chart(drawn: LossCurves, decision: Decision | None) -> "alt.LayerChart":
     """Curves, points and, of a question, its budget."""
     import altair as alt
 
-    from scalegrow.plots.theme import FLOPS, fills, log_x, panel, shapes
+    from scalegrow.plots.theme import FLOPS, INK, log_x, panel, shapes
 
     frame, names = drawn.curves, drawn.curves["curve"].unique(maintain_order=True).to_list()
     x = log_x("x", "compute 6 N D, FLOPs", ends_of(frame["x"]), FLOPS)
     inside = frame.filter(pl.col("inside"))
     low, high = limits(frame["value"], inside["low"], inside["high"], drawn.measured["loss"], pad=0.08)
     y = alt.Y("value:Q", title="loss, nats per token", scale=alt.Scale(domain=[low, high], zero=False, nice=False))
-    points = alt.Chart(drawn.measured).mark_point(filled=True, size=55, opacity=1, stroke="white", strokeWidth=0.6)
-    marked = points.encode(
-        x="flops:Q",
-        y="loss:Q",
-        fill=fills(names),
-        shape=shapes(names, "measured"),
-        tooltip=drawn.measured.columns,
+    points = alt.Chart(drawn.measured.rename({"curve": "measured"}))
+    marked = points.mark_point(filled=True, size=60, opacity=1, color=INK, stroke="white").encode(
+        x="flops:Q", y="loss:Q", shape=shapes("measured", names), tooltip=["measured:N", "flops:Q", "loss:Q"]
     )
     rule = [] if decision is None else [_budget(decision)]
     return panel(*layers(frame, x, y), *rule, marked)

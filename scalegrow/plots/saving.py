@@ -66,7 +66,7 @@ def caption(name: str, fit: Fit, decision: Decision, drawn: Savings) -> Caption:
     ]
     notes = (
         f"Diamonds: {growth_words(question)}, {token_words(question)}: {'; '.join(told) or 'no base can be paid'}.",
-        "Saved: 1 - compute of the grown run and its share of the base / of the scratch run of the same loss. "
+        "Saved: 1 - compute of the grown run and its share of the base over that of scratch. "
         f"Band: {decision.level:.0%} interval of the mean. {THICK}",
     )
     return of_fit(name, fit, "Compute saved by growing, by who pays the base", decision.extrapolation, *notes)

@@ -105,13 +105,9 @@ def _axis(limits: tuple[float, float], labels: str) -> alt.Axis:
     return alt.Axis(values=log_ticks(*limits), labelExpr=labels, grid=True)
 
 
-def fills(names: list[str]) -> alt.Fill:
-    """The colour of bands and points for each name of the field `curve`; lines and shapes tell what it means."""
-    return alt.Fill("curve:N", sort=names, scale=_series(names, COLOURS), legend=None)
-
-
 def lines(names: list[str], *, legend: bool = True) -> dict[str, Any]:
     """Colour and dash of a line for each name of the field `curve`, in one legend."""
+    # Bands and points have no encoded colour: one channel of a field without a legend takes it from all others.
     told = alt.Legend(title=None, symbolType="stroke", symbolSize=500, symbolStrokeWidth=2.2) if legend else None
     colour = alt.Color("curve:N", sort=names, scale=_series(names, COLOURS), legend=told)
     return {
@@ -120,10 +116,9 @@ def lines(names: list[str], *, legend: bool = True) -> dict[str, Any]:
     }
 
 
-def shapes(names: list[str], title: str) -> alt.Shape:
-    """A point's shape for each name of the field `curve`, in a legend of its own."""
-    legend = alt.Legend(title=title, symbolFillColor=INK, symbolStrokeColor=INK, symbolOpacity=1)
-    return alt.Shape("curve:N", sort=names, scale=_series(names, SHAPES), legend=legend)
+def shapes(field: str, names: list[str]) -> alt.Shape:
+    """A point's shape for each name of a field, which is not that of lines, or their legends would be one."""
+    return alt.Shape(f"{field}:N", sort=names, scale=_series(names, SHAPES))
 
 
 def _series(names: list[str], values: list[Any]) -> alt.Scale:
