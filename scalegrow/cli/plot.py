@@ -24,7 +24,7 @@ from scalegrow.plan.decide import Decision, decide
 from scalegrow.plan.outcomes import STOCHASTIC
 from scalegrow.plan.select import DOMAIN, Setting
 from scalegrow.plan.selection import Selection
-from scalegrow.plots import factor, gamma, holdout, isoflop, loss, map, operators, saving
+from scalegrow.plots import factor, gamma, holdout, isoflop, loss, map, operators, profile, residuals, saving
 from scalegrow.plots.caption import Caption
 from scalegrow.plots.save import require_drawable, save
 from scalegrow.runs.shipped import load_table
@@ -168,6 +168,26 @@ def held_out(choice: Choice, scheme: str, draws: int, level: float, out: Path) -
     frame = holdout.held_out(validate(form, observations, scheme, level=level, **arguments))
     caption = holdout.caption(form.name, told(choice, table), scheme, frame, level)
     draw(holdout.chart(frame), caption, out)
+
+
+def residual_chart(choice: Choice, out: Path) -> None:
+    """`plot residuals`."""
+    require_drawable(out)
+    table, fitted = choice.chosen(), choice.loss_function()
+    form = choice.form(table)
+    frame = residuals.residual_frame(form, table, fitted, choice.fixed())
+    caption = residuals.caption(form.name, repr(fitted), told(choice, table), frame)
+    draw(residuals.chart(frame), caption, out)
+
+
+def profiles(choice: Choice, draws: int, level: float, out: Path) -> None:
+    """`plot profile`."""
+    require_drawable(out)
+    table = choice.chosen()
+    form = choice.form(table)
+    observations = Observations.from_table(table, form)
+    drawn = profile.profiles(form, observations, choice.loss_function(), choice.fixed(), draws, level)
+    draw(profile.chart(drawn), profile.caption(told(choice, table), drawn, level), out)
 
 
 def told(choice: Choice, table: pl.DataFrame) -> str:

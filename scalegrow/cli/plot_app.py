@@ -39,6 +39,11 @@ Budget = Annotated[str, typer.Option(help="Training budget of the target: 20tpp,
 RunsBeside = Annotated[
     str | None, typer.Option("--runs", help="Run table of measured losses; default what a shipped fit rests on.")
 ]
+Dropped = Annotated[
+    int | None,
+    typer.Option(help="Leave out this many of the highest losses; default 5 of chinchilla_epoch, else 0."),
+]
+SCRATCH, OUTLIERS = "chinchilla_epoch", 5  # highest losses, which Epoch drops too (arXiv 2404.10102, section 3)
 GROWN = "warmstart_2605_13405_digitised"
 FACTOR = 2.0  # asked about where neither --factor nor --target is given
 
@@ -181,17 +186,17 @@ def gamma(
 
 @plot.command()
 def isoflop(
-    table: Table = "chinchilla_epoch",
+    table: Table = SCRATCH,
     rows: Rows = None,
     where: Where = None,
-    drop_highest: DropHighest = 0,
+    drop_highest: Dropped = None,
     out: Out = Path("isoflop.html"),
 ) -> None:
     """IsoFLOP parabolas of the runs from scratch, and their minima."""
     from scalegrow.cli.data import Choice
     from scalegrow.cli.plot import parabolas
 
-    parabolas(Choice(table, None, rows, "huber", 1e-3, [], drop_highest, where or []), out)
+    parabolas(Choice(table, None, rows, "huber", 1e-3, [], _dropped(table, drop_highest), where or []), out)
 
 
 @plot.command()
@@ -218,6 +223,48 @@ def holdout(
     held_out(choice, scheme, draws, level, out)
 
 
+@plot.command()
+def residuals(
+    table: Table = GROWN,
+    law: LawName = None,
+    rows: Rows = None,
+    loss: LossName = "huber",
+    delta: Delta = 1e-3,
+    fix: Fix = None,
+    drop_highest: DropHighest = 0,
+    where: Where = None,
+    out: Out = Path("residuals.html"),
+) -> None:
+    """Residuals of a fit, and how far each run moves it."""
+    from scalegrow.cli.data import Choice
+    from scalegrow.cli.plot import residual_chart
+
+    kept, fixed = _as_fitted(table, rows, fix)
+    residual_chart(Choice(table, law, kept, loss, delta, fixed, drop_highest, where or []), out)
+
+
+@plot.command()
+def profile(
+    table: Table = SCRATCH,
+    law: LawName = None,
+    rows: Rows = None,
+    loss: LossName = "huber",
+    delta: Delta = 1e-3,
+    fix: Fix = None,
+    drop_highest: Dropped = None,
+    where: Where = None,
+    draws: Draws = 500,
+    level: Level = 0.95,
+    out: Out = Path("profile.html"),
+) -> None:
+    """Profile likelihoods of the coefficients, with their intervals beside those of the draws."""
+    from scalegrow.cli.data import Choice
+    from scalegrow.cli.plot import profiles
+
+    dropped = _dropped(table, drop_highest)
+    profiles(Choice(table, law, rows, loss, delta, fix or [], dropped, where or []), draws, level, out)
+
+
 MEASURED = 1.745  # grown from 77M parameters by this factor there are runs behind the shipped fit
 
 
@@ -237,3 +284,10 @@ def _as_fitted(table: str, rows: str | None, fix: list[str] | None) -> tuple[str
     if table == GROWN and rows is None and fix is None:
         return GROWN_AS_FITTED
     return rows, fix or []
+
+
+def _dropped(table: str, given: int | None) -> int:
+    """How many of the highest losses to leave out, as given; of the default table as the shipped fit has it."""
+    if given is None:
+        return OUTLIERS if table == SCRATCH else 0
+    return given

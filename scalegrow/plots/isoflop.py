@@ -87,7 +87,7 @@ def chart(drawn: IsoFlops) -> "alt.LayerChart":
     import altair as alt
 
     from scalegrow.plots.curves import ends_of, limits
-    from scalegrow.plots.theme import COUNTS, INK, lines, log_x, panel, shapes
+    from scalegrow.plots.theme import COUNTS, INK, lines, log_x, panel
 
     names = drawn.minima.drop_nulls("n_opt")["level"].to_list()
     minima = drawn.minima.drop_nulls("n_opt").with_columns(
@@ -97,13 +97,11 @@ def chart(drawn: IsoFlops) -> "alt.LayerChart":
     scale = alt.Scale(domain=list(limits(drawn.runs["loss"], drawn.parabolas["loss"])), nice=False, zero=False)
     y = alt.Y("loss:Q", title="loss, nats per token", scale=scale)
     curves = alt.Chart(drawn.parabolas.rename({"level": "curve"})).mark_line(strokeWidth=2)
-    runs = alt.Chart(drawn.runs.rename({"level": "FLOPs of runs"})).mark_point(
-        filled=True, size=32, color="#555555", opacity=0.8
-    )
+    runs = alt.Chart(drawn.runs).mark_point(filled=True, size=26, color="#555555", opacity=0.8)
     base = alt.Chart(minima).encode(y="loss_min:Q")
     return panel(
-        runs.encode(x=x, y=y, shape=shapes("FLOPs of runs", names)),
-        curves.encode(x=x, y=y, **lines(names)),
+        runs.encode(x=x, y=y, tooltip=drawn.runs.columns),
+        curves.encode(x=x, y=y, **lines(names, title="compute, FLOPs")),
         base.mark_rule(strokeWidth=1.5, color=INK, clip=True).encode(x="low:Q", x2="high:Q"),
         base.mark_point(shape="cross", filled=True, size=90, color=INK, opacity=1).encode(x="n_opt:Q"),
     )

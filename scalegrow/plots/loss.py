@@ -134,10 +134,10 @@ def chart(drawn: LossCurves, decision: Decision | None) -> "alt.LayerChart":
     inside = frame.filter(pl.col("inside"))
     low, high = limits(frame["value"], inside["low"], inside["high"], drawn.measured["loss"], pad=0.08)
     y = alt.Y("value:Q", title="loss, nats per token", scale=alt.Scale(domain=[low, high], zero=False, nice=False))
-    points = alt.Chart(drawn.measured.rename({"curve": "measured"}))
-    marked = points.mark_point(filled=True, size=60, opacity=1, color=INK, stroke="white").encode(
-        x="flops:Q", y="loss:Q", shape=shapes("measured", names), tooltip=["measured:N", "flops:Q", "loss:Q"]
-    )
+    measured = drawn.measured.with_columns(run=pl.format("{}, measured", "curve"))
+    shape = shapes("run", [f"{name}, measured" for name in names])
+    points = alt.Chart(measured).mark_point(filled=True, size=60, opacity=1, color=INK, stroke="white")
+    marked = points.encode(x="flops:Q", y="loss:Q", shape=shape, tooltip=measured.columns)
     rule = [] if decision is None else [_budget(decision)]
     return panel(*layers(frame, x, y), *rule, marked)
 

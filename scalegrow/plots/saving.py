@@ -64,9 +64,10 @@ def caption(name: str, fit: Fit, decision: Decision, drawn: Savings) -> Caption:
         f"{row['curve']} {percent(row['value'])} ({percent(row['low'])} to {percent(row['high'])})"
         for row in drawn.asked.iter_rows(named=True)
     ]
+    asked = f"{growth_words(question)}, {token_words(question)}"
     notes = (
-        f"Diamonds: {growth_words(question)}, {token_words(question)}: {'; '.join(told) or 'no base can be paid'}.",
-        "Saved: 1 - compute of the grown run and its share of the base over that of scratch. "
+        f"Diamonds: {asked}: {'; '.join(told) or 'no base can be paid'}.",
+        "Saved: 1 - compute of the grown run and its share of the base / scratch, at equal loss. "
         f"Band: {decision.level:.0%} interval of the mean. {THICK}",
     )
     return of_fit(name, fit, "Compute saved by growing, by who pays the base", decision.extrapolation, *notes)

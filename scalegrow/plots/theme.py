@@ -105,10 +105,10 @@ def _axis(limits: tuple[float, float], labels: str) -> alt.Axis:
     return alt.Axis(values=log_ticks(*limits), labelExpr=labels, grid=True)
 
 
-def lines(names: list[str], *, legend: bool = True) -> dict[str, Any]:
+def lines(names: list[str], *, legend: bool = True, title: str | None = None) -> dict[str, Any]:
     """Colour and dash of a line for each name of the field `curve`, in one legend."""
     # Bands and points have no encoded colour: one channel of a field without a legend takes it from all others.
-    told = alt.Legend(title=None, symbolType="stroke", symbolSize=500, symbolStrokeWidth=2.2) if legend else None
+    told = alt.Legend(title=title, symbolType="stroke", symbolSize=500, symbolStrokeWidth=2.2) if legend else None
     colour = alt.Color("curve:N", sort=names, scale=_series(names, COLOURS), legend=told)
     return {
         "color": colour,
@@ -117,8 +117,8 @@ def lines(names: list[str], *, legend: bool = True) -> dict[str, Any]:
 
 
 def shapes(field: str, names: list[str]) -> alt.Shape:
-    """A point's shape for each name of a field, which is not that of lines, or their legends would be one."""
-    return alt.Shape(f"{field}:N", sort=names, scale=_series(names, SHAPES))
+    """A point's shape for each name of a field; other names than those of lines, or their legends become one."""
+    return alt.Shape(f"{field}:N", title=None, sort=names, scale=_series(names, SHAPES))
 
 
 def _series(names: list[str], values: list[Any]) -> alt.Scale:
