@@ -40,7 +40,10 @@ class Profile:
 
 
 def profile(setup: Setup, optimum: Optimum, name: str, level: float = LEVEL, points: int = POINTS) -> Profile:
-    """The profile of one fitted coefficient. Raises InputError where it was held fixed, or on another name."""
+    """The profile of one fitted coefficient, at an odd number of points.
+
+    Raises InputError where it was held fixed, or on another name.
+    """
     from scipy.stats import chi2
 
     require_level(level)
@@ -49,10 +52,11 @@ def profile(setup: Setup, optimum: Optimum, name: str, level: float = LEVEL, poi
         raise InputError(f"{name} was held fixed, and has no profile: leave it out of --fix.")
     line = _Line.of(setup, optimum, k)
     threshold = float(chi2.ppf(level, 1))
-    below, above = (line.reach(side, threshold) for side in (-1, 1))
-    shifts = np.linspace(ROOM * below, ROOM * above, points)
+    below, above = (line.reach(direction, threshold) for direction in (-1, 1))
+    side = points // 2 + 1  # values on either side, the best among both
+    shifts = np.concatenate([np.linspace(ROOM * below, 0, side), np.linspace(0, ROOM * above, side)[1:]])
     D = line.D(shifts)
-    low, high = (_crossing(shifts, D, threshold, side) for side in (-1, 1))
+    low, high = (_crossing(shifts, D, threshold, direction) for direction in (-1, 1))
     ends = [-np.inf if low is None else line.natural(low), np.inf if high is None else line.natural(high)]
     values = np.array([line.natural(shift) for shift in shifts])
     return Profile(name, values, D, threshold, line.natural(0.0), *map(float, ends))
