@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     import altair as alt
 
 LOSSES, DIFFERENCES = "losses", "grown minus scratch"
-COLUMNS = ("operator", "N", "tpp", "g", "observed", "predicted", "new_low", "new_high", "covered", "fold")
+COLUMNS = (
+    "operator",
+    "N",
+    "tpp",
+    "g",
+    "observed",
+    "predicted",
+    "new_low",
+    "new_high",
+    "covered",
+    "fold",
+    "distance",
+)
 
 
 def held_out(validation: Validation) -> pl.DataFrame:
@@ -41,7 +53,10 @@ def caption(law: str, data: str, scheme: str, frame: pl.DataFrame, level: float)
         f"Held out by {scheme}: {'; '.join(folds[:3])}{' ...' * (len(folds) > 3)}. Dashed: predicted = observed.",
         f"{'; '.join(words).capitalize()}. Bars: {level:.0%} interval of one new run; hollow: outside it.",
     )
-    sentence = "Every point EXTRAPOLATES: its run was not fitted."
+    outside = frame.filter(pl.col("distance") > 0).height
+    sentence = "All of these points lie inside the fitted range."
+    if outside:
+        sentence = f"Of {frame.height} points {outside} lie outside the runs of their fit: there it EXTRAPOLATES."
     return Caption(
         "Predicted against true on held-out runs", f"{law}, fitted to the others", data, sentence, notes
     )

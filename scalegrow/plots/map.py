@@ -151,15 +151,16 @@ def chart(drawn: DecisionMap, level: float) -> "alt.LayerChart":
     g, tpp = drawn.limits
     x, y = log_x("g_low", "growth factor g", g), log_y("tpp_low", "tokens per parameter", tpp)
     legend = alt.Legend(title="probability that growing wins", symbolStrokeColor="#999999", symbolStrokeWidth=1)
-    scale = alt.Scale(domain=CLASSES[::-1], range=SHADES[::-1])
-    shade = alt.Color("verdict:O", legend=legend, scale=scale, sort=CLASSES[::-1])
-    cells = (
-        alt.Chart(drawn.cells)
-        .mark_rect(stroke=None)
-        .encode(x=x, x2="g_high:Q", y=y, y2="tpp_high:Q", color=shade, tooltip=["g:Q", "tpp:Q", "probability:Q"])
-    )
+    shade: dict[str, Any] = {
+        "legend": legend,
+        "scale": alt.Scale(domain=CLASSES[::-1], range=SHADES[::-1]),
+        "sort": CLASSES[::-1],
+    }
+    painted = {"fill": alt.Fill("verdict:O", **shade), "stroke": alt.Stroke("verdict:O", **shade)}  # no seams
+    cells = alt.Chart(merged(drawn.cells)).mark_rect(strokeWidth=0.6, aria=False, clip=True)
+    cells = cells.encode(x=x, x2="g_high:Q", y=y, y2="tpp_high:Q", tooltip=["verdict:N"], **painted)
     hatch = alt.Chart(hatched(drawn.cells)).mark_point(
-        shape="stroke", angle=315, size=70, color="#444444", opacity=0.75
+        shape="stroke", angle=315, aria=False, size=70, color="#444444", opacity=0.75
     )
     return panel(
         cells,
@@ -167,6 +168,13 @@ def chart(drawn: DecisionMap, level: float) -> "alt.LayerChart":
         *_lines(drawn.line, f"{level:.0%} interval"),
         *_question(drawn.point),
     )
+
+
+def merged(cells: pl.DataFrame) -> pl.DataFrame:
+    """Cells of one class above one another as one, for a small picture."""
+    ordered = cells.sort("g", "tpp").with_columns(run=pl.struct("g", "verdict").rle_id())
+    edges = pl.col("g_low", "g_high", "tpp_low").first(), pl.col("tpp_high").last()
+    return ordered.group_by("run", maintain_order=True).agg(pl.col("verdict").first(), *edges).drop("run")
 
 
 def hatched(cells: pl.DataFrame) -> pl.DataFrame:

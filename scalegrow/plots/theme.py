@@ -55,7 +55,7 @@ FEWEST_TICKS, MOST_TICKS = 4, 9
 def finished(chart: Any, caption: Caption) -> alt.TopLevelMixin:
     """The chart under its title and caption, in the house's looks."""
     title = alt.TitleParams(caption.title, subtitle=caption.lines)
-    return chart.properties(title=title).configure(**CONFIG)
+    return chart.properties(title=title, description=f"{caption.title}. {caption.range}").configure(**CONFIG)
 
 
 def panel(*layers: Any, width: int = WIDTH, height: int = HEIGHT) -> alt.LayerChart:
