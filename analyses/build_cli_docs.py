@@ -24,6 +24,17 @@ COMMANDS = (
     "select",
     "export",
     "sweep",
+    "plot",
+    "plot map",
+    "plot loss",
+    "plot factor",
+    "plot saving",
+    "plot operators",
+    "plot gamma",
+    "plot isoflop",
+    "plot holdout",
+    "plot residuals",
+    "plot profile",
 )
 
 
@@ -47,7 +58,7 @@ def page() -> str:
         "fitted range; 4 a run diverged; 130 interrupted and saved. Results go to stdout, progress and warnings\n"
         "to stderr.\n"
     ]
-    for words in ((), *((command,) for command in COMMANDS)):
+    for words in ((), *(command.split() for command in COMMANDS)):
         parts.append(f"## {' '.join(('scalegrow', *words))}\n\n```text\n{help_of(*words)}\n```\n")
     return "\n".join(parts)
 

@@ -4,19 +4,12 @@ from pathlib import Path
 
 import altair as alt
 
+from scalegrow.plots import theme
+
 FIGURES = Path(__file__).parents[1] / "docs" / "claims"
 FACTOR_AXIS = alt.Axis(values=[1, 1.5, 2, 3, 4, 6, 8, 16])
 COLOURS = ["#1b6ca8", "#d1603d", "#4d8b31", "#7a5195", "#8a8d91", "#b8860b", "#000000", "#c2185b"]
-SHAPES = [
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "triangle-left",
-    "triangle-right",
-]
+SHAPES = theme.SHAPES
 
 
 def save(chart: alt.TopLevelMixin, name: str) -> None:

@@ -14,6 +14,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    import scalegrow.cli.plot_app  # noqa: F401  its commands join those of the app
     from scalegrow.cli.app import app
     from scalegrow.errors import InputError
 

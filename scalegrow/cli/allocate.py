@@ -10,13 +10,12 @@ from scalegrow.cli.render import (
     EXIT_OUTSIDE,
     cells,
     console,
-    extrapolation_sentence,
     json_estimate,
     print_json,
     table,
 )
 from scalegrow.errors import InputError
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.plan.allocate import Allocation, allocate
 from scalegrow.units import format_count, format_flops
 

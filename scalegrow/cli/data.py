@@ -35,12 +35,22 @@ class Choice:
 
     def load(self) -> tuple[Form, Observations, str]:
         """The form, the observations, and on what losses were measured; warnings about provenance go to stderr."""
+        table = self.chosen()
+        form = self.form(table)
+        data = ", ".join(sorted({str(name) for name in table["data"].drop_nulls()}))
+        return form, Observations.from_table(table, form), data
+
+    def chosen(self) -> pl.DataFrame:
+        """The rows of the table that were asked for; warnings go to stderr."""
         table = self._rows(chosen_rows(load_table(self.table), self.where))
         for warning in refuse_mixing(table):
             note(f"warning: {warning}")
         if self.drop_highest < 0 or self.drop_highest >= table.height:
             raise InputError(f"--drop-highest {self.drop_highest} leaves no rows of {table.height}: give fewer.")
-        table = self._thinned(without_highest(table, self.drop_highest))
+        return self._thinned(without_highest(table, self.drop_highest))
+
+    def form(self, table: pl.DataFrame) -> Form:
+        """The law that was named, or by the arms of the rows. Raises InputError where they do not fit together."""
         operators = operators_in(table)
         form = form_named(self.law or (DEFAULT_JOINT if operators else DEFAULT_SCRATCH), operators)
         if form.joint and not operators:
@@ -51,8 +61,7 @@ class Choice:
             raise InputError(
                 f"{form.name} compares growing with scratch, but no run here is from scratch: add some."
             )
-        data = ", ".join(sorted({str(name) for name in table["data"].drop_nulls()}))
-        return form, Observations.from_table(table, form), data
+        return form
 
     def _rows(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows that were asked for; of a folder of run logs the annealed ones, where there are any."""

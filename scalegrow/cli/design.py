@@ -10,7 +10,6 @@ from scalegrow.cli.predict import Words, asked, load_fit, question_data
 from scalegrow.cli.render import (
     between,
     console,
-    extrapolation_sentence,
     json_estimate,
     note,
     print_json,
@@ -18,7 +17,7 @@ from scalegrow.cli.render import (
 )
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.fitted import Fit
 from scalegrow.plan.candidates import Grid, Growable, candidates
 from scalegrow.plan.decide import require_decidable

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import typer
 
@@ -17,7 +16,6 @@ from scalegrow.cli.render import (
     between,
     cells,
     console,
-    extrapolation_sentence,
     json_estimate,
     note,
     print_json,
@@ -25,12 +23,12 @@ from scalegrow.cli.render import (
 )
 from scalegrow.errors import InputError
 from scalegrow.laws.document import read_document, write_document
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.laws.gamma_fit import fit_gamma
 from scalegrow.laws.gamma_rows import gamma_rows
 from scalegrow.plan.advise import farthest, too_far
-from scalegrow.plan.gamma import GammaChoice, choose_gamma, grid
+from scalegrow.plan.gamma import GammaChoice, choose_gamma, gamma_curve, grid
 from scalegrow.runs.config import epsilon_gamma
 from scalegrow.runs.shipped import given_or, load_table, shipped_choice
 from scalegrow.shape import shape_for
@@ -192,9 +190,8 @@ def advice(law: GammaLaw, found: GammaChoice) -> str:
 def curve_rows(law: GammaLaw, asked: Asked) -> list[tuple[float, ...]]:
     """(gamma, change, low, high) along the measured gammas."""
     gammas = grid(law, CURVE_STEP)
-    value, draws = law.change(gammas, asked.N, asked.tpp)
-    low, high = np.quantile(draws, [(1 - asked.level) / 2, (1 + asked.level) / 2], axis=0)
-    return [tuple(map(float, row)) for row in zip(gammas, value, low, high, strict=True)]
+    told = gamma_curve(law, gammas, asked.N, asked.tpp, asked.level)
+    return [tuple(map(float, row)) for row in zip(gammas, *told, strict=True)]
 
 
 def as_data(law: GammaLaw, found: GammaChoice, asked: Asked, shorter: Shorter | None) -> dict[str, Any]:

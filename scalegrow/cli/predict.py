@@ -12,18 +12,18 @@ from scalegrow.cli.render import (
     between,
     cells,
     console,
-    extrapolation_sentence,
     json_estimate,
     print_json,
     table,
 )
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth, operator
-from scalegrow.laws.domain import LABELS, Domain
+from scalegrow.laws.domain import LABELS, Domain, extrapolation_sentence
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.store import read_fit
 from scalegrow.plan.advise import advice
 from scalegrow.plan.decide import BUDGETS_TPP, FACTORS, Decision, Estimate, Question, decide
+from scalegrow.plan.wording import budget_text, factor_text, percent
 from scalegrow.runs.shipped import given_or, shipped_fit
 from scalegrow.units import format_count, format_flops, parse_count
 
@@ -151,21 +151,6 @@ def outside(found: Estimate, domain: Domain, name: str) -> str:
 def loss_cells(estimate: Any, form: Any) -> tuple[str, str, str]:
     """Value, the mean's interval, one new run's."""
     return (*cells(estimate, form), between(form(estimate.new_low), form(estimate.new_high)))
-
-
-def percent(share: float) -> str:
-    """A share; 'none' where growing never reaches the loss of the smallest scratch run."""
-    return "none" if share == -float("inf") else f"{share:.0%}"
-
-
-def budget_text(tpp: float) -> str:
-    """Tokens per parameter; 'none' and 'any' where the scan found no end."""
-    return "none" if tpp == 0 else f"over {BUDGETS_TPP[1]:.0f}" if tpp == float("inf") else f"{tpp:.3g}"
-
-
-def factor_text(g: float) -> str:
-    """A growth factor; 'none' and 'over 100' where the scan found no end."""
-    return "none" if g <= 1 else f"over {FACTORS[1]:.0f}" if g == float("inf") else f"{g:.2f}"
 
 
 def size_row(N: float, D: float) -> tuple[str, str, str, str]:

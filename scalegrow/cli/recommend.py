@@ -8,11 +8,10 @@ from typing import Any
 
 from scalegrow.cli.gamma import choice_data as gamma_data
 from scalegrow.cli.gamma import load_gamma
-from scalegrow.cli.render import extrapolation_sentence
 from scalegrow.cli.select import load_selection
 from scalegrow.cli.select_shown import choice_data
 from scalegrow.growth import Growth, widens
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.plan.advise import too_far
 from scalegrow.plan.decide import Question
@@ -46,19 +45,13 @@ class Recommendation:
     def of(cls, growth: Growth, question: Question, level: float) -> "Recommendation":
         """From the shipped studies."""
         selection, law = load_selection(STUDY), load_gamma(GAMMA)
-        tpp, g = question.D / question.N, question.g
-        settings = {
-            regime: Setting(regime == STOCHASTIC, tpp, question.D_base / question.N_base, g)
-            for regime in (DETERMINISTIC, STOCHASTIC)
+        settings = {regime: setting_of(question, regime) for regime in (DETERMINISTIC, STOCHASTIC)}
+        choices = {
+            regime: selection.choose(candidates_for(selection, growth, setting), setting, None, 1, level)
+            for regime, setting in settings.items()
         }
-        choices = {}
-        for regime, setting in settings.items():
-            unseen = selection.unseen(setting)
-            names = [name for name in selection.effects.candidates if name not in unseen]
-            pool = {name: name for name in names if widens(name.partition(":")[0], growth.base, growth.target)}
-            choices[regime] = selection.choose(pool, setting, None, 1, level)
         outside = selection.times_outside(settings[DETERMINISTIC], question.N)
-        gamma = choose_nearest(law, question.N, tpp, level)
+        gamma = choose_nearest(law, question.N, question.D / question.N, level)
         return cls(selection, choices, outside, growth.blocks_added, law, *gamma)
 
     def sentences(self) -> tuple[str, str]:
@@ -98,6 +91,20 @@ class Recommendation:
             "warm_start": {**warm, "study": study, "times_outside": outside, "layers_added": self.added},
             "gamma": {**gamma_data(self.gamma), "at": at, "law": {"name": GAMMA, "runs": self.law.n_runs}},
         }
+
+
+def setting_of(question: Question, regime: str = DETERMINISTIC) -> Setting:
+    """Where a study of warm starts is asked, in one of its regimes."""
+    tpp, base_tpp = question.D / question.N, question.D_base / question.N_base
+    return Setting(regime == STOCHASTIC, tpp, base_tpp, question.g)
+
+
+def candidates_for(selection: Selection, growth: Growth | None, setting: Setting) -> dict[str, str]:
+    """The study's candidates that it ran there, and that the widths allow where they are known; by name."""
+    names = selection.seen(setting)
+    if growth:
+        names = tuple(each for each in names if widens(each.partition(":")[0], growth.base, growth.target))
+    return {name: name for name in names}
 
 
 def _place(N: float, tpp: float) -> str:

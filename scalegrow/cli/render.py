@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scalegrow.laws.domain import LABELS
 from scalegrow.plan.decide import Estimate, LossEstimate
 
 EXIT_OUTSIDE = 3  # of --strict, where the question lies outside what was fitted
@@ -62,23 +61,6 @@ def table_without_empty(columns: Sequence[str], rows: Sequence[Sequence[str]]) -
     """A table without the columns that hold nothing."""
     used = [i for i, _ in enumerate(columns) if any(row[i] for row in rows)]
     return table([columns[i] for i in used], [[row[i] for i in used] for row in rows])
-
-
-def extrapolation_sentence(ratios: dict[str, float]) -> str:
-    """'lies inside the fitted range', or which variables lie outside it and how far."""
-    outside = [
-        f"{LABELS[name]} {times(ratio)} x the largest fitted"
-        if ratio > 1
-        else f"{LABELS[name]} {ratio:.2g} x the smallest"
-        for name, ratio in ratios.items()
-        if ratio != 1
-    ]
-    return "lies inside the fitted range" if not outside else "EXTRAPOLATES: " + "; ".join(outside)
-
-
-def times(ratio: float) -> str:
-    """1.5, 24.3, 1,670."""
-    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.3g}"
 
 
 def cells(estimate: Estimate, form: Callable[[float], str]) -> tuple[str, str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scalegrow.cli.grow import form
-from scalegrow.cli.render import between, console, extrapolation_sentence, table
+from scalegrow.cli.render import between, console, table
 from scalegrow.cli.select_question import Answer, Question
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.plan.advise import too_far
 from scalegrow.plan.probed import ProbeLink
 from scalegrow.plan.select import TERMS, Choice

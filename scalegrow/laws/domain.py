@@ -69,3 +69,20 @@ def coordinates(points: Points) -> dict[str, FloatArray]:
             "g": np.where(grown, points.g, np.nan),
             "base_tpp": np.where(grown, points.D_base / (points.N / points.g), np.nan),
         }
+
+
+def extrapolation_sentence(ratios: dict[str, float]) -> str:
+    """'lies inside the fitted range', or which variables lie outside it and how far."""
+    outside = [
+        f"{LABELS[name]} {times(ratio)} x the largest fitted"
+        if ratio > 1
+        else f"{LABELS[name]} {ratio:.2g} x the smallest"
+        for name, ratio in ratios.items()
+        if ratio != 1
+    ]
+    return "lies inside the fitted range" if not outside else "EXTRAPOLATES: " + "; ".join(outside)
+
+
+def times(ratio: float) -> str:
+    """1.5, 24.3, 1,670."""
+    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.3g}"

@@ -13,6 +13,7 @@ from scalegrow.laws.fitted import Fit
 from scalegrow.laws.points import FloatArray, Points
 
 LEVEL = 0.95
+AT_ONCE = 5_000_000  # numbers of draws x points x noise held at a time
 NOISE_SEED = 0  # pairs draws with residuals the same way each time
 
 
@@ -91,7 +92,7 @@ def forecast_difference(
     """L_grown - L_scratch at the points; scratch defaults to the same N and D."""
     ratio, draws, factor, log_scratch = difference_draws(fit, grown, scratch or grown.from_scratch())
     noise = paired_noise(fit)
-    chance = np.mean(draws[..., None] + factor[:, None] * noise < 0, axis=-1)
+    chance = chance_below(draws, factor, noise)
     new = draws + factor * _noise(noise, draws.shape)
 
     def nats(log_ratio: FloatArray) -> FloatArray:
@@ -113,6 +114,27 @@ def forecast_difference(
         wins_low=wins_low,
         wins_high=wins_high,
     )
+
+
+def chance_below(draws: FloatArray, factor: FloatArray, noise: FloatArray) -> FloatArray:
+    """By each draw (M, n) of ln L_grown - ln L_scratch, the chance that one pair of runs ends below 0: (M, n)."""
+    below: FloatArray = np.mean(draws[..., None] + factor[:, None] * noise < 0, axis=-1)
+    return below
+
+
+def chances(fit: Fit, grown: Points, scratch: Points) -> FloatArray:
+    """The probability that one grown run ends below one scratch run, (n,): `wins` of `forecast_difference` alone.
+
+    For many points at once: some are looked at at a time, so that draws x points x noise stay small.
+    """
+    noise = paired_noise(fit)
+    size = max(AT_ONCE // (len(fit.draws) * len(noise)), 1)
+    pieces = [np.arange(start, min(start + size, len(grown))) for start in range(0, len(grown), size)]
+    found = []
+    for piece in pieces:
+        _, draws, factor, _ = difference_draws(fit, grown.take(piece), scratch.take(piece))
+        found.append(chance_below(draws, factor, noise).mean(axis=0))
+    return np.concatenate(found)
 
 
 def paired_noise(fit: Fit) -> FloatArray:

@@ -31,16 +31,18 @@ class Frontier:
 
 
 def isoflop_minima(observations: Observations, width: float = WIDTH, draws: int = 500) -> pl.DataFrame:
-    """One row per compute level: flops, runs, n_opt, se_log_n, loss_min, status.
-
-    Levels are runs whose log10 C rounds to the same multiple of `width`.
-    """
-    level = np.round(np.log10(observations.points.C) / width).astype(int)
-    rows = [_minimum(observations.take(level == k), draws) for k in np.unique(level)]
+    """One row per compute level: flops, runs, n_opt, se_log_n, loss_min, curvature (w), status."""
+    rows = [_minimum(part, draws) for part in levels(observations, width)]
     return pl.DataFrame(rows, schema={"flops": float, "runs": int, **_FITTED})
 
 
-_FITTED = {"n_opt": float, "se_log_n": float, "loss_min": float, "status": str}
+def levels(observations: Observations, width: float = WIDTH) -> list[Observations]:
+    """The runs whose log10 C rounds to the same multiple of `width`, from the least compute to the most."""
+    level = np.round(np.log10(observations.points.C) / width).astype(int)
+    return [observations.take(level == k) for k in np.unique(level)]
+
+
+_FITTED = {"n_opt": float, "se_log_n": float, "loss_min": float, "curvature": float, "status": str}
 
 
 def _minimum(observations: Observations, draws: int) -> dict[str, object]:
@@ -59,6 +61,7 @@ def _minimum(observations: Observations, draws: int) -> dict[str, object]:
         "n_opt": n_opt,
         "se_log_n": float(np.diff(np.quantile(made.draws[:, 1], [0.16, 0.84]))[0] / 2),  # robust to stray draws
         "loss_min": made.law["L_min"],
+        "curvature": made.law["w"],
         "status": made.status.name,
     }
 

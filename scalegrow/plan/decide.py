@@ -5,7 +5,7 @@ D_base tokens of the base. Under the base-cost mode with share s, the grown run 
 FLOPs out of the same budget, so it trains on D_grown = D - s N_base D_base / N tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,19 @@ class Question:
     def D_grown(self) -> float:
         """Tokens left for the grown run after its share of the base is paid."""
         return self.D - self.base_cost.charge(self.base_flops) / (6 * self.N)
+
+    def grown_by(self, g: float) -> "Question":
+        """The same target and budget from a base of N / g, which saw as many tokens per parameter of its own."""
+        return replace(self, g=g, D_base=self.D_base / self.N_base * self.N / g)
+
+    def grown_to(self, g: float) -> "Question":
+        """The same base grown to g times its size, on as many tokens per parameter."""
+        N = self.N_base * g
+        return replace(self, N=N, g=g, D=self.D / self.N * N)
+
+    def on(self, tpp: float) -> "Question":
+        """The same growth on a budget of so many tokens per parameter."""
+        return replace(self, D=tpp * self.N)
 
 
 @dataclass(frozen=True)

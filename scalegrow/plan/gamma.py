@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scalegrow.laws.forecast import LEVEL
+from scalegrow.laws.forecast import LEVEL, quantiles
 from scalegrow.laws.gamma import STANDARD, GammaLaw
 from scalegrow.laws.points import FloatArray, Points
 from scalegrow.plan.decide import Estimate, estimate
@@ -77,6 +77,14 @@ def grid(law: GammaLaw, step: float = GRID) -> FloatArray:
     """The measured gammas, from the least to the largest, about `step` apart."""
     low, high = law.gammas
     return np.linspace(low, high, max(round((high - low) / step), 2) + 1)
+
+
+def gamma_curve(
+    law: GammaLaw, gammas: FloatArray, N: float, tpp: float, level: float = LEVEL
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """L(gamma) - L(0.5) at every gamma [n], and its interval. Raises InputError unless 0 < level < 1."""
+    value, draws = law.change(gammas, N, tpp)
+    return value, *quantiles(draws, level)
 
 
 def _lowest(gammas: FloatArray, change: FloatArray) -> FloatArray:

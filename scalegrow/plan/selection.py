@@ -64,6 +64,11 @@ class Selection:
         }
         return {name: words[term] for name, term in self.effects.unseen(setting).items()}
 
+    def seen(self, setting: Setting) -> tuple[str, ...]:
+        """Candidates that the study may speak of there."""
+        unseen = self.effects.unseen(setting)
+        return tuple(name for name in self.effects.candidates if name not in unseen)
+
     def times_outside(self, setting: Setting, N: float) -> dict[str, float]:
         """How many times beyond the study's runs a target of N parameters lies, by variable; 1 inside."""
         asked = Points.of(N, N * setting.tpp, setting.g, N / setting.g * setting.base_tpp, REFERENCE)
