@@ -400,7 +400,7 @@ def test_a_checkpoint_of_another_run_is_refused(whole: Path, tmp_path: Path) -> 
         train(tiny_config(), tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / checkpoint)
     shutil.copytree(tmp_path / "run" / checkpoint.with_name("step_00000016"), tmp_path / "run" / checkpoint)
-    with pytest.raises(InputError, match=r"was damaged \(step\)"):
+    with pytest.raises(InputError, match=r"is of step 16: name the folder step_00000016"):
         train(tiny_config(), tmp_path / "run")
 
 

@@ -397,13 +397,6 @@ def test_a_finished_run_gets_no_lags_later(studied: Path, tmp_path: Path) -> Non
     assert "kl_4" not in table(folder).columns
 
 
-def test_a_run_that_two_lists_ask_for_is_watched_as_the_first_says() -> None:
-    lagged, plain = "settings.evaluation.lags = [4]\n", ""
-    for first, second, lags in ((lagged, plain, (4,)), (plain, lagged, ())):
-        text = tiny_study(more=f"{first}[[runs]]\nsizes = ['14k']\n{second}")
-        assert {member.config.evaluation.lags for member in parse_study(text).members()} == {lags}
-
-
 # What only watches decides nothing.
 
 WATCHING = {
