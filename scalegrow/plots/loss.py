@@ -127,19 +127,28 @@ def chart(drawn: LossCurves, decision: Decision | None) -> "alt.LayerChart":
     """Curves, points and, of a question, its budget."""
     import altair as alt
 
-    from scalegrow.plots.theme import FLOPS, INK, log_x, panel, shapes
+    from scalegrow.plots.theme import FLOPS, log_x, panel
 
     frame, names = drawn.curves, drawn.curves["curve"].unique(maintain_order=True).to_list()
     x = log_x("x", "compute 6 N D, FLOPs", ends_of(frame["x"]), FLOPS)
-    inside = frame.filter(pl.col("inside"))
-    low, high = limits(frame["value"], inside["low"], inside["high"], drawn.measured["loss"], pad=0.08)
+    shown = frame.filter(pl.col("inside")) if frame["inside"].any() else frame  # far out bands hide the rest
+    low, high = limits(frame["value"], shown["low"], shown["high"], drawn.measured["loss"], pad=0.08)
     y = alt.Y("value:Q", title="loss, nats per token", scale=alt.Scale(domain=[low, high], zero=False, nice=False))
-    measured = drawn.measured.with_columns(run=pl.format("{}, measured", "curve"))
-    shape = shapes("run", [f"{name}, measured" for name in names])
-    points = alt.Chart(measured).mark_point(filled=True, size=60, opacity=1, color=INK, stroke="white")
-    marked = points.encode(x="flops:Q", y="loss:Q", shape=shape, tooltip=measured.columns)
     rule = [] if decision is None else [_budget(decision)]
-    return panel(*layers(frame, x, y), *rule, marked)
+    points = [] if drawn.measured.is_empty() else [_points(drawn.measured, names)]
+    return panel(*layers(frame, x, y), *rule, *points)
+
+
+def _points(measured: pl.DataFrame, names: list[str]) -> "alt.Chart":
+    """Measured losses, a shape for each curve."""
+    import altair as alt
+
+    from scalegrow.plots.theme import INK, shapes
+
+    named = measured.with_columns(run=pl.format("{}, measured", "curve"))
+    shape = shapes("run", [f"{name}, measured" for name in names])
+    points = alt.Chart(named).mark_point(filled=True, size=60, opacity=1, color=INK, stroke="white")
+    return points.encode(x="flops:Q", y="loss:Q", shape=shape, tooltip=named.columns)
 
 
 def _budget(decision: Decision) -> "alt.Chart":

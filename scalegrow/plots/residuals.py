@@ -99,7 +99,7 @@ def _influence(runs: pl.DataFrame) -> "alt.LayerChart":
 
     from scalegrow.plots.theme import panel
 
-    x = alt.X("influence:Q", title="change of ln loss without the run", axis=alt.Axis(format=".1%", tickCount=4))
+    x = alt.X("influence:Q", title="change of ln loss without the run", axis=alt.Axis(format=".1%", tickCount=2))
     y = alt.Y("label:N", sort=runs["label"].to_list(), title=None, axis=alt.Axis(labelLimit=330, labelFontSize=10))
     bars = alt.Chart(runs).mark_bar(color="#5b8a86").encode(x=x, y=y, tooltip=runs.columns)
     return panel(bars, width=170, height=ROW * runs.height)
