@@ -51,7 +51,7 @@ LAWS = dict.fromkeys(("map", "loss", "factor", "saving", "holdout", "residuals")
     "profile": "chinchilla",
 }
 DATA = dict.fromkeys(("map", "loss", "factor", "saving"), "data/warmstart_2605_13405_digitised.csv") | {
-    "operators": "105 runs from 5 bases",
+    "operators": "165 runs from 5 bases",
     "gamma": "30 runs on english_novels.txt",
     "isoflop": "chinchilla_epoch, 240 rows",
     "holdout": "warmstart_2605_13405_digitised, 54 rows",

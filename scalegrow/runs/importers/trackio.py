@@ -1,7 +1,7 @@
 """trackio's local store: one database a project, PROJECT.db, in ~/.cache/huggingface/trackio or TRACKIO_DIR.
 
 Read without trackio, which looks into one folder alone, chosen when it is imported, and migrates what it opens.
-Tests read the same store with trackio and compare. metrics(run_id, run_name, step, timestamp, metrics) holds an
+metrics(run_id, run_name, step, timestamp, metrics) holds an
 object in JSON a call; configs(run_id, run_name, config) one a run.
 """
 
