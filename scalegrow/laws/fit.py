@@ -16,6 +16,7 @@ FLAT = 1e-9  # smallest scaled eigenvalue of a Hessian that still tells coeffici
 CERTIFIED = 1e-8  # relative decrement and second-solver gain below which an optimum is one
 LOOSE = 1e3  # ends of a 95 % interval farther apart than this times say that a coefficient is hardly known
 OFTEN = 0.05  # a coefficient that vanishes in this share of draws is not identified
+FEWEST_DRAWS = 2
 MAX_NOISE = 1000  # residuals kept in a fit: enough for any quantile that is asked
 
 
@@ -32,16 +33,18 @@ def fit(
     """The coefficients that minimise sum_n rho(ln L_n - ln L_hat_n), with draws, status and certificate.
 
     fixed: {name: value} holds a coefficient; {name: (low, high)} sweeps it evenly over the draws, for
-    coefficients that the data cannot tell. Raises InputError when there are fewer runs than coefficients.
+    coefficients that the data cannot tell. Where the runs themselves do not tell one, few draws are made. Raises
+    InputError when there are fewer runs than coefficients.
     """
     loss = loss or Huber()
-    if draws < 2:
-        raise InputError(f"{draws} draws make no interval: ask for at least 2, better 1000 or more.")
+    if draws < FEWEST_DRAWS:
+        raise InputError(f"{draws} draws make no interval: ask for at least {FEWEST_DRAWS}, better 1000 or more.")
     setup = Setup.of(form, observations, loss, fixed or {})
     require_enough_runs(setup)
     optimum = solve(setup)
-    drawn = draw(setup, optimum, resampling, draws, seed)
-    status, message = diagnose(setup, optimum, drawn)
+    hopeless = unidentified(setup, optimum)  # whatever draws would say: they are the most of the work
+    drawn = draw(setup, optimum, resampling, FEWEST_DRAWS if hopeless else draws, seed)
+    status, message = (FitStatus.NOT_IDENTIFIED, hopeless) if hopeless else diagnose(setup, optimum, drawn)
     return Fit(
         law=Law.at(form, form.change_units(optimum.theta, setup.units, Units())),
         draws=drawn.theta,
@@ -69,13 +72,18 @@ def require_enough_runs(setup: Setup) -> None:
         )
 
 
-def diagnose(setup: Setup, optimum: Optimum, drawn: Draws) -> tuple[FitStatus, str]:
-    """The status and one sentence naming the coefficients it is about."""
-    form, certificate = setup.form, optimum.certificate
+def unidentified(setup: Setup, optimum: Optimum) -> str:
+    """A sentence naming coefficients that the fit itself does not determine; '' where it does."""
     if names := vanished(setup, optimum):
-        return FitStatus.NOT_IDENTIFIED, f"{join(names)} went to 0: these runs show no such term."
+        return f"{join(names)} went to 0: these runs show no such term."
     if names := flat_directions(setup, optimum):
-        return FitStatus.NOT_IDENTIFIED, f"{join(names)} cannot be told apart by these runs."
+        return f"{join(names)} cannot be told apart by these runs."
+    return ""
+
+
+def diagnose(setup: Setup, optimum: Optimum, drawn: Draws) -> tuple[FitStatus, str]:
+    """The status of a fit that determines its coefficients, and one sentence naming those it is about."""
+    form, certificate = setup.form, optimum.certificate
     if often := {name: share for name, share in drawn.vanished.items() if share > OFTEN}:
         name, share = max(often.items(), key=lambda item: item[1])
         return FitStatus.NOT_IDENTIFIED, f"{name} goes to 0 in {share:.0%} of the resampled fits."
