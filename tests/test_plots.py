@@ -19,7 +19,9 @@ import pytest
 from scalegrow.budget import BaseCost
 from scalegrow.cli import _run
 from scalegrow.cli import plot as commands
+from scalegrow.cli.gamma import load_gamma
 from scalegrow.cli.plot_app import plot
+from scalegrow.cli.select import load_selection
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.points import Points
 from scalegrow.laws.store import read_fit, write_fit
@@ -51,8 +53,8 @@ LAWS = dict.fromkeys(("map", "loss", "factor", "saving", "holdout", "residuals")
     "profile": "chinchilla",
 }
 DATA = dict.fromkeys(("map", "loss", "factor", "saving"), "data/warmstart_2605_13405_digitised.csv") | {
-    "operators": "165 runs from 5 bases",
-    "gamma": "30 runs on english_novels.txt",
+    "operators": f"{load_selection('selection').effects.n_runs} runs from ",
+    "gamma": f"{load_gamma('text').n_runs} runs on english_novels.txt",
     "isoflop": "chinchilla_epoch, 240 rows",
     "holdout": "warmstart_2605_13405_digitised, 54 rows",
     "residuals": "warmstart_2605_13405_digitised, 54 rows",

@@ -58,7 +58,7 @@ def test_a_picture_is_what_its_command_draws(kind: str, tmp_path: Path, monkeypa
     chart.save(str(tmp_path / "chart.svg"))
     drawn, kept = (path.read_text() for path in (tmp_path / "chart.svg", DOCS / "plots" / f"{kind}.svg"))
     texts = [re.findall(r">([^<>]+)</text>", svg) for svg in (drawn, kept)]
-    assert texts[0] == texts[1]
+    assert texts[0] == texts[1], "draw it again: python analyses/build_plots_doc.py"
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
