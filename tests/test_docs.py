@@ -175,6 +175,8 @@ OF_OTHERS = {
     "--rdzv-backend",
     "--rdzv-endpoint",
     "--version",
+    "--install-completion",
+    "--show-completion",
     "--head",
     "--address",
 }
