@@ -4,8 +4,6 @@ import fcntl
 import json
 import os
 import random
-import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -371,28 +369,6 @@ def test_runs_of_a_folder_tell_their_arm_to_whoever_collects_them(short: Path) -
     assert asked == {*told.select("arm", "factor", "base_budget").iter_rows()}
     assert {arm for arm, *_ in asked} > {"scratch"}
     assert all((base is None) == (arm == "scratch") for arm, _, base in asked)
-
-
-def test_the_page_s_example_goes_from_a_study_to_a_prediction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: Inline, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """docs/sweep.md: its study, its commands, and the plan it shows."""
-    from scalegrow.cli.app import app
-
-    page = Path(__file__).parents[1].joinpath("docs", "sweep.md").read_text()
-    study, commands, plan = (
-        re.search(rf"```{kind}\n(.*?)```", page, flags=re.S)[1]  # type: ignore[index]
-        for kind in ("toml", "sh", "text")
-    )
-    monkeypatch.chdir(tmp_path)
-    Path("ladder.toml").write_text(study)
-    said = []
-    for line in commands.splitlines():
-        app(shlex.split(line)[1:], standalone_mode=False)
-        said.append(capsys.readouterr().out)
-    assert [line.rstrip() for line in said[0].splitlines()][:-1] == plan.splitlines()
-    assert len(inline.began) == 8
-    assert "probability growing wins" in said[-1]
 
 
 def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:

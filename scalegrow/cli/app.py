@@ -8,7 +8,6 @@ import typer
 app = typer.Typer(
     name="scalegrow",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="When growing a smaller checkpoint beats training from scratch, by how much, with error bars.",
