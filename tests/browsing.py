@@ -17,7 +17,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_S = 60.0  # of waiting for the page on a busy machine
+PATIENCE_S = 30.0  # of waiting for the page on a busy machine
 
 
 @contextmanager

@@ -45,9 +45,7 @@ def start(fit: Fit, words: Words) -> Start:
     within("budget in tokens per parameter", tpp, BUDGETS_TPP)
     base_tpp = float(f"{question.D_base / question.N_base:.12g}")
     within("base's budget in tokens per parameter", base_tpp, BUDGETS_TPP)
-    return Start(
-        parse_count(words.base), factor, tpp, base_tpp, question.operator, cost.mode, cost.targets
-    )
+    return Start(parse_count(words.base), factor, tpp, base_tpp, question.operator, cost.mode, cost.targets)
 
 
 def within(what: str, value: float, edges: tuple[float, float]) -> None:

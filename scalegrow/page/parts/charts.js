@@ -141,7 +141,7 @@ function breakEvenLine(f, fit, q, ranges) {
   const points = Array.from(linspace(Math.log(ranges.g[0]), Math.log(ranges.g[1]), 61), (x) => [Math.exp(x), lawBreakEven(fit, q, Math.exp(x))])
     .filter(([, tpp]) => tpp > 0 && tpp < Infinity).map(([g, tpp]) => [f.X(g), f.Y(tpp)]);
   if (points.length < 2) return "";
-  const shown = points.filter(([, y]) => y > f.top + 14 && y < f.bottom - 4), [x, y] = shown[Math.floor(shown.length / 3)] ?? [0, -99];
+  const shown = points.filter(([, y]) => y > f.top + 14 && y < f.bottom - 4), [x, y] = shown[Math.floor(shown.length * 0.85)] ?? [0, -99];
   return `<g clip-path="url(#inside)">${line(points, "#000", "", 5)}${line(points, "#fff", "", 2.5)}${label(x + 6, y - 6, "break-even", "start")}</g>`;
 }
 
@@ -154,10 +154,14 @@ function marker(f, d, tpp, ranges) {
   return stroke("#000", 3) + stroke("#fff", 1) + `<path d="M${x} ${y - 9}l9 9l-9 9l-9 -9Z" fill="#fff" stroke="#000" stroke-width="2"/>`;
 }
 
+/** The growth factor and budget amid cell k of the map. */
+function placeOf(k, ranges) {
+  return { g: cellCentre(ranges.g, k % MAP_COLUMNS, MAP_COLUMNS), tpp: cellCentre(ranges.tpp, Math.floor(k / MAP_COLUMNS), MAP_ROWS) };
+}
+
 /** The chance of a cell of the map, and whether it lies too far out to advise on; NaN where the base eats the budget. */
 function chanceAt(fit, q, k, ranges) {
-  const g = cellCentre(ranges.g, k % MAP_COLUMNS, MAP_COLUMNS), tpp = cellCentre(ranges.tpp, Math.floor(k / MAP_COLUMNS), MAP_ROWS);
-  const asked = elsewhere(q, g, tpp);
+  const { g, tpp } = placeOf(k, ranges), asked = elsewhere(q, g, tpp);
   if (tokensGrown(asked) <= 0) return { wins: NaN, far: true };
   return { wins: chanceOfWinning(fit, asked), far: farthest(extrapolation(fit, grownPoint(asked))) > CONSTANTS.too_far };
 }

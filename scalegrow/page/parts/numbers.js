@@ -7,22 +7,28 @@ function fixed(x, d) {
   const scaled = Math.abs(x) * PLACES[d], whole = Math.floor(scaled);
   const tie = scaled - whole === 0.5 && (2 * scaled) % 5 ** d === 0;
   if (!tie) return x.toFixed(d);
-  const even = (whole % 2 ? whole + 1 : whole) / PLACES[d];
-  return (x < 0 ? -even : even).toFixed(d);
+  return (x < 0 ? "-" : "") + ((whole % 2 ? whole + 1 : whole) / PLACES[d]).toFixed(d);
+}
+
+/** x as d.ddde+k with p digits; exact ties go to the even digit here too. */
+function exponential(x, p) {
+  const [exact, power] = Math.abs(x).toExponential(80).split("e"), all = exact.replace(".", "");
+  const tieToEven = /^50*$/.test(all.slice(p)) && all[p - 1] % 2 === 0;
+  return tieToEven ? `${x < 0 ? "-" : ""}${all[0]}.${all.slice(1, p)}e${power}` : x.toExponential(p - 1);
 }
 
 /** x to p significant digits, like Python's format "g": no trailing zeros, exponents of two digits. */
 function general(x, p) {
   if (x === 0) return "0";
-  const [mantissa, power] = x.toExponential(p - 1).split("e"), exponent = Number(power);
-  if (exponent >= -4 && exponent < p) return String(Number(x.toPrecision(p)));
+  const text = exponential(x, p), [mantissa, power] = text.split("e"), exponent = Number(power);
+  if (exponent >= -4 && exponent < p) return String(Number(text));
   const digits = String(Math.abs(exponent)).padStart(2, "0");
   return `${Number(mantissa)}e${exponent < 0 ? "-" : "+"}${digits}`;
 }
 
 /** 50M, 1.23B, 999: a count to three digits. */
 function count(x, digits = 3) {
-  const rounded = Number(x.toPrecision(digits)), power = Math.floor(Math.log10(rounded) + 1e-12);
+  const rounded = Number(exponential(x, digits)), power = Math.floor(Math.log10(rounded) + 1e-12);
   if (power < -3 || power >= 15) return flops(x, digits);
   const group = Math.max(Math.floor(power / 3), 0);
   return String(Number((rounded / 10 ** (3 * group)).toPrecision(digits))) + ["", "k", "M", "B", "T"][group];
@@ -30,7 +36,7 @@ function count(x, digits = 3) {
 
 /** 1.2e19: FLOPs, always scientific. */
 function flops(x, digits = 3) {
-  const [mantissa, power] = x.toExponential(digits - 1).split("e");
+  const [mantissa, power] = exponential(x, digits).split("e");
   return `${Number(mantissa)}e${Number(power)}`;
 }
 

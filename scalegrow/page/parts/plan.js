@@ -169,7 +169,7 @@ function wireChoices() {
   by("operator").append(...fit.operators.map((name) => new Option(name, name)));
   for (const name of ["operator", "cost", "targets"]) {
     by(name).value = asked[name];
-    by(name).addEventListener("input", () => {
+    by(name).addEventListener(name === "targets" ? "input" : "change", () => {
       asked[name] = name === "targets" ? Number(by(name).value) : by(name).value;
       by("sharing").hidden = asked.cost !== "amortised";
       ask();
@@ -226,5 +226,7 @@ by("question").addEventListener("submit", (event) => event.preventDefault());
 by("digits").addEventListener("input", () => current && showTable(current.decision));
 by("copy").addEventListener("click", copyTable);
 new ResizeObserver(drawAll).observe(by("map-figure"));
-window.scalegrowPlan = { answer, rows: (decision) => rows(fit, decision), start: DATA.start };
+const mapCells = () => chances.map((chance, k) => ({ ...chance, ...placeOf(k, RANGES) }));
+const breakEvenAt = (g) => lawBreakEven(fit, current.decision.question, g);
+window.scalegrowPlan = { answer, grow, mapCells, breakEvenAt, fixed, general, count, start: DATA.start }; // to ask the page in words
 update();
