@@ -256,25 +256,25 @@ def shape_for(n_params: float, like: ModelShape | None = None, n_layers: int | N
         like = like or shape_for(n_params)
         if not 1 <= n_layers <= MOST_LAYERS:
             raise InputError(f"n_layers={n_layers!r} is out of range: give 1 to {MOST_LAYERS}.")
-    rungs = _rungs(like.vocab_size, like.tied, like.head_dim, n_layers) if like else _ladder()
-    above = max(bisect_right(rungs, n_params, key=_count), 1)
-    lower = _widened(rungs[above - 1], n_params)
-    upper = min((_step_up(lower), *rungs[above : above + 1]), key=_count)
+    stairs = rungs(like.vocab_size, like.tied, like.head_dim, n_layers) if like else ladder()
+    above = max(bisect_right(stairs, n_params, key=_count), 1)
+    lower = _widened(stairs[above - 1], n_params)
+    upper = min((_step_up(lower), *stairs[above : above + 1]), key=_count)
     return min((lower, upper), key=lambda shape: abs(shape.n_params - n_params))
 
 
 @cache
-def _ladder() -> tuple[ModelShape, ...]:
+def ladder() -> tuple[ModelShape, ...]:
     """The rungs of every vocabulary, each from about the count where it starts, by count."""
-    rungs: tuple[ModelShape, ...] = ()
+    climbed: tuple[ModelShape, ...] = ()
     for start, vocab_size in VOCABULARIES:
-        upper = tuple(rung for rung in _rungs(vocab_size) if rung.n_params >= start)
-        rungs = (*(rung for rung in rungs if rung.n_params < upper[0].n_params), *upper)
-    return rungs
+        upper = tuple(rung for rung in rungs(vocab_size) if rung.n_params >= start)
+        climbed = (*(rung for rung in climbed if rung.n_params < upper[0].n_params), *upper)
+    return climbed
 
 
 @cache
-def _rungs(
+def rungs(
     vocab_size: int, tied: bool | None = None, head_dim: int | None = None, n_layers: int | None = None
 ) -> tuple[ModelShape, ...]:
     """Every width and depth, by count, each with the least d_ff it is used with.

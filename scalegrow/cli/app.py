@@ -115,6 +115,29 @@ def predict(
 
 
 @app.command()
+def plan(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the page (.html).")],
+    base: Annotated[
+        str, typer.Option(help="Parameters of the base at the start; by default amid the fitted sizes.")
+    ] = "",
+    factor: GrowthFactor = None,
+    target: TargetParams = None,
+    budget: RunBudget = "20tpp",
+    operator: OfFit = None,
+    base_budget: BaseBudget = "20tpp",
+    base_cost: WhoPays = "sunk",
+    fit: FitName = "warmstart",
+    level: Level = 0.95,
+) -> None:
+    """Write the planner page: one HTML file with sliders, which needs no network."""
+    from scalegrow.cli.plan import run
+    from scalegrow.cli.predict import Words
+
+    factor = 2.0 if factor is None and target is None else factor
+    run(Words(base, factor, target, budget, operator, base_budget, base_cost), fit, level, out)
+
+
+@app.command()
 def fit(
     table: Table,
     law: LawName = None,

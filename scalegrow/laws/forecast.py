@@ -67,7 +67,7 @@ def forecast(fit: Fit, points: Points, level: float = LEVEL) -> Forecast:
     distance = fit.domain.distance(points)
     factor = fit.calibration.factor(distance, "loss")
     mean = widened(value, draws, factor)
-    new = mean + factor * _noise(fit.noise.single, mean.shape)
+    new = mean + factor * drawn_noise(fit.noise.single, mean.shape)
     low, high = quantiles(mean, level)
     new_low, new_high = quantiles(new, level)
     return Forecast(np.exp(value), np.exp(low), np.exp(high), np.exp(new_low), np.exp(new_high), distance)
@@ -93,7 +93,7 @@ def forecast_difference(
     ratio, draws, factor, log_scratch = difference_draws(fit, grown, scratch or grown.from_scratch())
     noise = paired_noise(fit)
     chance = chance_below(draws, factor, noise)
-    new = draws + factor * _noise(noise, draws.shape)
+    new = draws + factor * drawn_noise(noise, draws.shape)
 
     def nats(log_ratio: FloatArray) -> FloatArray:
         """L_scratch (e^ratio - 1)."""
@@ -147,7 +147,7 @@ def paired_noise(fit: Fit) -> FloatArray:
     return difference
 
 
-def _noise(residuals: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+def drawn_noise(residuals: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Residuals drawn with replacement, one per draw and point."""
     rng = np.random.default_rng(NOISE_SEED)
     drawn: FloatArray = rng.choice(residuals, size=shape)
