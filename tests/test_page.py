@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,8 @@ def test_sizes_snap_to_the_shapes_of_the_ladder(fresh: Any) -> None:
     rng = np.random.default_rng(0)
     bases, factors = 10 ** rng.uniform(4, 11.4, 600), 10 ** rng.uniform(0.002, 2, 600)
     pairs = [(base, g) for base, g in zip(bases.tolist(), factors.tolist(), strict=True) if base * g < 9e11]
-    grown = "return arguments[0].map(([base, g]) => { try { return scalegrowPlan.grow(base, g) } catch { return null } })"
+    grown = """const grown = ([base, g]) => { try { return scalegrowPlan.grow(base, g) } catch { return null } };
+        return arguments[0].map(grown)"""
     for (base, g), shapes in zip(pairs, fresh.execute_script(grown, pairs), strict=True):
         try:
             growth = Growth.by_factor(base, g)
@@ -370,7 +372,8 @@ def chosen(driver: Any, name: str, value: str) -> None:
 
 def shown_table(driver: Any) -> dict[str, list[str]]:
     """The texts of each row."""
-    read = "return [...document.querySelectorAll('#table tbody tr')].map((r) => [r.id, [...r.cells].map((c) => c.textContent)])"
+    read = """const rows = [...document.querySelectorAll('#table tbody tr')];
+        return rows.map((row) => [row.id, [...row.cells].map((cell) => cell.textContent)])"""
     return dict(driver.execute_script(read))
 
 
@@ -587,7 +590,7 @@ def test_the_map_is_read_in_grey() -> None:
     ramp = re.findall(r"#[0-9a-f]{6}", source("charts.js").split("const RAMP = ")[1].split("]")[0])
     greys = [luminance(colour) for colour in ramp]
     assert len(greys) == 10
-    assert all(lighter > darker for darker, lighter in zip(greys, greys[1:], strict=False))
+    assert all(lighter > darker for darker, lighter in pairwise(greys))
 
 
 def whole_map(driver: Any) -> list[dict[str, Any]]:

@@ -4,8 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from scalegrow.budget import BaseCost
-from scalegrow.cli.predict import Words, asked, load_fit
+from scalegrow.cli.predict import Words, asked, load_fit, resolve_factor
 from scalegrow.cli.render import console
 from scalegrow.errors import InputError
 from scalegrow.laws.fitted import Fit
@@ -36,15 +35,15 @@ def middle_base(fit: Fit, factor: float) -> str:
 
 def start(fit: Fit, words: Words) -> Start:
     """Where the sliders begin. Raises InputError where predict would, and outside what the sliders reach."""
-    growth, question = asked(fit, words)
+    _, question = asked(fit, words)
     require_decidable(fit, question)
-    cost: BaseCost = question.base_cost
     tpp = float(f"{question.D / question.N:.12g}")
-    factor = words.factor if words.factor is not None else growth.g_params
+    factor = resolve_factor(words.base, words.factor, words.target)
     within("growth factor", factor, FACTORS)
     within("budget in tokens per parameter", tpp, BUDGETS_TPP)
     base_tpp = float(f"{question.D_base / question.N_base:.12g}")
     within("base's budget in tokens per parameter", base_tpp, BUDGETS_TPP)
+    cost = question.base_cost
     return Start(parse_count(words.base), factor, tpp, base_tpp, question.operator, cost.mode, cost.targets)
 
 

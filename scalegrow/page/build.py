@@ -1,4 +1,4 @@
-"""The page as one text, and on disk: template, style, scripts and data in one file that asks nothing of a network."""
+"""The page as one text, and on disk: template, style, scripts and data in one file that needs no network."""
 
 import json
 from dataclasses import asdict, dataclass
