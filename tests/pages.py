@@ -25,7 +25,7 @@ WORDS = ("skip", "slow", "small", "needs", "write", "shows")
 REASONED = ("skip", "slow", "small")
 
 MARK = r"<!-- test: (.*?) -->\n"
-BLOCK = re.compile(rf"((?:^{MARK})*)^```(\w*)\n(.*?)^```$", flags=re.S | re.M)
+BLOCK = re.compile(rf"((?:^{MARK})*)^```([\w{{}}-]*)\n(.*?)^```$", flags=re.S | re.M)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Block:
 
     @property
     def skipped(self) -> bool:
-        return bool(self.marked("skip"))
+        """Whether it is marked so, or no code: a directive of the site, such as {toctree}."""
+        return bool(self.marked("skip")) or self.kind.startswith("{")
 
     @property
     def slow(self) -> bool:
