@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WRITTEN_BY_THE_PROGRAM = "cli.md"  # compared as a whole with the help it is made of, in test_structure.py
+ELSEWHERE = (
+    "cli.md",  # compared as a whole with the help it is made of, in test_structure.py
+    "import.md",  # whose logs lie in tests/logs: test_import.py
+    "plots.md",  # whose pictures are compared too: test_plots_doc.py
+)
 PAGES = [
     ROOT / "README.md",
-    *(path for path in sorted(ROOT.glob("docs/**/*.md")) if path.name != WRITTEN_BY_THE_PROGRAM),
+    *(path for path in sorted(ROOT.glob("docs/**/*.md")) if path.name not in ELSEWHERE),
 ]
 WORDS = ("skip", "slow", "small", "needs", "write", "shows")
 REASONED = ("skip", "slow", "small")
 
 MARK = r"<!-- test: (.*?) -->\n"
-BLOCK = re.compile(rf"((?:^{MARK})*)^```(\w*)\n(.*?)^```$", flags=re.S | re.M)
+BLOCK = re.compile(rf"((?:^{MARK})*)^```([\w{{}}-]*)\n(.*?)^```$", flags=re.S | re.M)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Block:
 
     @property
     def skipped(self) -> bool:
-        return bool(self.marked("skip"))
+        """Whether it is marked so, or no code: a directive of the site, such as {toctree}."""
+        return bool(self.marked("skip")) or self.kind.startswith("{")
 
     @property
     def slow(self) -> bool:

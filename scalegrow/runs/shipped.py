@@ -68,7 +68,7 @@ def shipped_fit(name: str) -> Path:
 
 
 def shipped_choice(name: str, family: str = "selection") -> Path:
-    """The path of what was fitted for a choice, of a warm start or, of the family "gamma_", of gamma.
+    """The path of what was fitted for a choice, of a warm start or, of the family ``gamma_``, of gamma.
 
     Raises InputError on other names.
     """
