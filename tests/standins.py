@@ -1,5 +1,6 @@
 """Small things that lie where the docs say that a reader's own lie: a run, a model, a text."""
 
+import atexit
 import shutil
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def _trained() -> Path:
     from scalegrow.cli.app import app
 
     folder = Path(mkdtemp(prefix="scalegrow-docs-")) / "first"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
     options = [word for budget in BUDGETS for word in ("--budget", budget)]
     options += [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     app(["train", "--size", SIZE, *options, "--out", str(folder)], standalone_mode=False)

@@ -15,6 +15,7 @@ from types import ModuleType
 import polars as pl
 import pytest
 
+from scalegrow.cli.import_logs import run as import_run
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.runs.importers.ask import ask_for_missing
@@ -461,3 +462,40 @@ def test_the_python_of_the_page_runs(tmp_path: Path) -> None:
     for example in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S):
         subprocess.run([sys.executable, "-c", example], check=True, capture_output=True, cwd=tmp_path)
     assert collect(tmp_path / "runs")["loss"].to_list() == [3.62, 3.41]
+
+
+ROWS = "run,n_params,tokens,val_loss\n"
+
+
+def test_a_path_is_no_pattern(tmp_path: Path) -> None:
+    """Beside the file that the pattern would read."""
+    for name, n in (("a1.csv", 9), ("a[1].csv", 2)):
+        (tmp_path / name).write_text(f"{ROWS}x,{n}000000,80000000,4\n{''}")
+    assert imported(tmp_path / "a[1].csv")["n_params"].to_list() == [2e6]
+
+
+def test_a_truth_that_is_none_and_a_base_that_is_not_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("run,n_params,tokens,val_loss,final\nx,2000000,80000000,4,yes\n")
+    with pytest.raises(InputError, match="annealed says 'yes': write true or false"):
+        imported(path, map_=("annealed=final",), set_=())
+    path.write_text(f"{ROWS}x,2000000,80000000,4\n")
+    with pytest.raises(InputError, match="run x is grown and its own base"):
+        imported(path, set_=(*LAST, "operator=szp", "base=x"))
+    about = tmp_path / "about.csv"
+    about.write_text("run,operator,base,base_params\nx,scratch,,\ng,szp,x,1000000\n")
+    path.write_text(f"{ROWS}x,2000000,80000000,4\ng,4000000,80000000,3\n")
+    with pytest.raises(InputError, match="base_params is 1e\\+06, but its base x has 2e\\+06"):
+        imported(path, about=about)
+
+
+def test_damaged_logs_are_one_line_and_the_log_itself_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"run":["a"],"n_params":{"x":1},"tokens":[1],"loss":"hi"}\n')
+    wishes = Wishes.of((), LAST, (), None)
+    with pytest.raises(InputError, match="is damaged, or holds what no log of its format does"):
+        import_run([tmp_path / "a.jsonl"], None, wishes, None, (), as_json=True)
+    path = tmp_path / "b.csv"
+    path.write_text(f"{ROWS}x,2000000,80000000,4\n")
+    with pytest.raises(InputError, match="is what is read"):
+        import_run([path], path, wishes, None, (), as_json=True)
+    assert path.read_text().startswith(ROWS)

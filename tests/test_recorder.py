@@ -1,10 +1,13 @@
 """A log of any training loop: one line a loss, torn lines, restarts, and callbacks of other trainers."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from scalegrow.errors import InputError
@@ -151,3 +154,30 @@ def test_lightning_calls_it(tmp_path: Path) -> None:
     )  # fmt: skip
     trainer.fit(Line(), data, data)
     assert [row[0::2] for row in losses(tmp_path / "log")] == [(8.0, False), (16.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"tokens": math.inf, "loss": 3.0}, "tokens is inf"),
+        ({"tokens": 1.0, "loss": math.nan}, "loss is nan"),
+        ({"tokens": 1.0, "loss": "x"}, "loss is 'x'"),
+        ({"tokens": 1.0, "loss": 3.0, "status": "finished"}, "status is the log's own"),
+    ],
+)
+def test_what_would_spoil_a_log_is_refused_at_once(numbers: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with open_log(tmp_path / "a", n_params=1e6) as log:
+        before = log.log.path.read_bytes()
+        with pytest.raises(InputError, match=message):
+            log.append(**numbers)
+        assert log.log.path.read_bytes() == before
+        log.append(tokens=np.int64(5), loss=np.float32(3.0), lr=np.float64(0.1))
+    with pytest.raises(InputError, match="n_params is -1"):
+        open_log(tmp_path / "b", n_params=-1)
+
+
+def test_another_s_file_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("my own diary, no newline")
+    with pytest.raises(InputError, match="is there and no log"):
+        open_log(tmp_path, n_params=1e6)
+    assert (tmp_path / "log.jsonl").read_text() == "my own diary, no newline"

@@ -1,6 +1,7 @@
 """`scalegrow import`: logs of other trainers and trackers into a run table, once they are understood."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,36 @@ def run(
         if out.suffix not in WRITERS:
             raise InputError(f"{out} has no known ending: write to {', '.join(WRITERS)}.")
         require_writable(out)
+        if any(out.resolve() == path.resolve() for path in paths):
+            raise InputError(f"{out} is what is read: name another file for the table.")
+    with understood(paths):
+        _run(paths, out, wishes, kind, left_out, as_json=as_json)
+
+
+@contextmanager
+def understood(paths: Sequence[Path]) -> Iterator[None]:
+    """Raise InputError where a log is so damaged that its own reader stumbles."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (pl.exceptions.PolarsError, ValueError, TypeError, LookupError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        raise InputError(
+            f"{paths[0]} is damaged, or holds what no log of its format does ({reason}): mend it, or give its "
+            "losses as a table with columns run, n_params, tokens, loss."
+        ) from None
+
+
+def _run(
+    paths: Sequence[Path],
+    out: Path | None,
+    wishes: Wishes,
+    kind: str | None,
+    left_out: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
     logs = read_logs(paths, kind)
     mapping = map_columns(logs, wishes)
     if not as_json:

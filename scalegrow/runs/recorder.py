@@ -1,6 +1,7 @@
 """A log of any training loop in one line a loss, without torch: what it leaves is what `scalegrow fit` reads."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from scalegrow.errors import InputError
 from scalegrow.runs.log import RunLog, read_header, read_records
 
 LOG = "log.jsonl"
+TAKEN = {"heldout_loss", "status"}  # names of a record that append sets itself
 
 
 class Recorder:
@@ -26,10 +28,14 @@ class Recorder:
         earlier session wrote at these tokens or later, behind the checkpoint that this one starts from, is cut.
         Raises InputError where tokens do not rise, since no loop trains backwards.
         """
+        tokens, loss = _number("tokens", tokens), _number("loss", loss)
+        if taken := {*numbers} & TAKEN:
+            raise InputError(f"{self.log.path}: {min(taken)} is the log's own: call it otherwise.")
         if not tokens > self._last:
             raise InputError(f"{self.log.path}: tokens go from {self._last:g} to {tokens:g}: log each count once.")
         self._cut_from(tokens)
         self._last = tokens
+        numbers = {name: _plain(value) for name, value in numbers.items()}
         self.log.append({**numbers, "tokens": tokens, "heldout_loss": loss, "annealed": annealed})
 
     def finish(self) -> None:
@@ -65,14 +71,40 @@ def open_log(folder: str | Path, *, n_params: float, run: str | None = None, **r
     told. Raises InputError where a log is there that says otherwise, or a column is unknown.
     """
     path = Path(folder) / LOG
-    told = {"run": run or Path(folder).name, "n_params": n_params, **row}
+    row = {name: _plain(value) for name, value in row.items()}
+    told = {"run": run or Path(folder).name, "n_params": _number("n_params", n_params), **row}
     _require_columns(told, path)
+    _require_place(path)
     if not path.exists() or b"\n" not in path.read_bytes():
         return Recorder(RunLog.create(path, {"row": told}, replace=True), [])
     there = read_header(path).get("row")
     if there != json.loads(json.dumps(told)):
         raise InputError(f"{path} is there already and says {there}, not {told}: choose another folder.")
     return Recorder(RunLog(path, keep_bytes=_whole(path)), _losses(path))
+
+
+def _number(name: str, value: Any) -> float:
+    """A number above 0, of numpy and torch too. Raises InputError on what is none."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise InputError(f"{name} is {value!r}: give a number above 0.")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy or torch as Python's own."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _require_place(path: Path) -> None:
+    """Raise InputError where no log can lie, or another's file does."""
+    if path.is_dir() or path.parent.is_file():
+        raise InputError(f"{path} cannot be a log: name a new folder.")
+    if path.exists() and (there := path.read_bytes()) and b"\n" not in there and not there.startswith(b"{"):
+        raise InputError(f"{path} is there and no log: choose another folder.")
 
 
 def _require_columns(row: dict[str, Any], path: Path) -> None:

@@ -6,6 +6,7 @@ Symbols: N = n_params, D = tokens, C = flops = 6 N D, L = loss, g = growth_facto
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -49,10 +50,11 @@ COLUMNS: dict[str, Column] = {
 }
 POSITIVE = ("n_params", "tokens", "loss", "flops", "growth_factor", "base_params")
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".csv": pl.read_csv,
-    ".parquet": pl.read_parquet,
-    ".jsonl": pl.read_ndjson,
-    ".ndjson": pl.read_ndjson,
+    # A path is a file's name, whatever is in it: a[1].csv is no pattern.
+    ".csv": partial(pl.read_csv, glob=False),
+    ".parquet": partial(pl.read_parquet, glob=False),
+    ".jsonl": lambda path: pl.read_ndjson(path.read_bytes()),
+    ".ndjson": lambda path: pl.read_ndjson(path.read_bytes()),
 }
 
 

@@ -25,7 +25,9 @@ def _loss(logs: Logs, mapping: Mapping) -> str:
     unfit = {name: kind for name in numeric(logs) if (kind := words.unfit_loss(name))}
     if unfit:
         name, kind = next(iter(unfit.items()))
-        return f"no loss in nats, but {name} looks like {kind}: say --map loss={name} --unit loss={kind}."
+        per_byte = " (per byte: --unit loss=NUMBER, ln 2 times the bytes of a token)" if kind == "bits" else ""
+        told = f"--map loss={name} --unit loss={kind}{per_byte}"
+        return f"no loss in nats, but {name} looks like {kind}: say {told}."
     return f"which column is the held-out loss? say --map loss=COLUMN, of {_names(logs)}."
 
 

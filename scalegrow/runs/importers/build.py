@@ -13,6 +13,7 @@ from scalegrow.runs.importers.wishes import LAST, ROW, Wishes
 from scalegrow.runs.table import COLUMNS, SCRATCH
 
 ORDER = "__order"
+SAME = 0.01  # of two counts of one model's parameters
 RATE_LEFT = "lr_of_peak"  # share of the run's highest learning rate
 TRACE = ("step", "lr", RATE_LEFT)  # kept beside the run table's columns, where known
 
@@ -151,12 +152,28 @@ def from_base(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     bases = bases.rename({"run": "base"})
     frame = frame.join(bases, on="base", how="left", maintain_order="left")
     grown = pl.col("operator") != SCRATCH
+    if not (own := frame.filter(grown & (pl.col("base") == pl.col("run")))).is_empty():
+        raise InputError(f"run {own['run'][0]} is grown and its own base: name the run that it grew from.")
+    frame = _as_told(frame, grown)
     for column, found in (("base_params", "_params"), ("base_tokens", "_tokens")):
         told = pl.col(column) if column in frame.columns else pl.lit(None, dtype=pl.Float64())
         frame = frame.with_columns(pl.coalesce(told, pl.when(grown).then(pl.col(found))).alias(column))
     if used := frame.filter(grown & pl.col("_params").is_not_null())["base"].unique().sort().to_list():
         notes.append(f"parameters and tokens of the base are those of {', '.join(used[:4])}, at its end")
     return frame.drop("_params", "_tokens")
+
+
+def _as_told(frame: pl.DataFrame, grown: pl.Expr) -> pl.DataFrame:
+    """The frame. Raises InputError where what was told of a base is not what its own run says."""
+    if "base_params" in frame.columns:
+        off = (pl.col("base_params") / pl.col("_params") - 1).abs() > SAME
+        if not (wrong := frame.filter(grown & off)).is_empty():
+            row = wrong.row(0, named=True)
+            raise InputError(
+                f"run {row['run']}: base_params is {row['base_params']:.6g}, but its base {row['base']} has "
+                f"{row['_params']:.6g}: leave base_params out, or name another base."
+            )
+    return frame
 
 
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:

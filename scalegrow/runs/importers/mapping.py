@@ -95,9 +95,16 @@ def typed(values: pl.Series, value: pl.Expr, column: str) -> pl.Expr:
     if column in COUNTS and values.dtype == pl.String:
         return value.replace_strict(_counts(values, column), default=None, return_dtype=pl.Float64())
     if isinstance(dtype, pl.Boolean) and values.dtype == pl.String:
-        of = {"true": True, "1": True, "false": False, "0": False}
-        return value.str.to_lowercase().replace_strict(of, default=None, return_dtype=pl.Boolean())
+        return value.str.to_lowercase().replace_strict(_truths(values, column), return_dtype=pl.Boolean())
     return value.cast(dtype)
+
+
+def _truths(values: pl.Series, column: str) -> dict[str | None, bool | None]:
+    """Each different text as true or false. Raises InputError on one that is neither."""
+    of: dict[str | None, bool | None] = {"true": True, "1": True, "false": False, "0": False, None: None}
+    if strange := {*values.str.to_lowercase().unique()} - {*of}:
+        raise InputError(f"{column} says {min(map(str, strange))!r}: write true or false.")
+    return of
 
 
 def _counts(values: pl.Series, column: str) -> dict[str, float]:

@@ -34,7 +34,7 @@ def read(path: Path) -> pl.DataFrame:
     """One table; numbers that W&B writes as the text NaN or Infinity stay text for the checks to see."""
     try:
         if path.suffix.lower() == ".csv":
-            frame = pl.read_csv(path, infer_schema_length=None)
+            frame = pl.read_csv(path, infer_schema_length=None, glob=False)
         else:
             frame = READERS[path.suffix.lower()](path)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
