@@ -489,6 +489,14 @@ def test_a_truth_that_is_none_and_a_base_that_is_not_are_refused(tmp_path: Path)
         imported(path, about=about)
 
 
+def test_a_loss_of_no_run_is_refused(tmp_path: Path) -> None:
+    """It would be a run, whose only loss were its last."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"{ROWS}x,2000000,80000000,4\n,2000000,40000000,5\n")
+    with pytest.raises(InputError, match=r"a loss at 4e\+07 tokens is of no run"):
+        imported(path)
+
+
 def test_damaged_logs_are_one_line_and_the_log_itself_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"run":["a"],"n_params":{"x":1},"tokens":[1],"loss":"hi"}\n')
     wishes = Wishes.of((), LAST, (), None)

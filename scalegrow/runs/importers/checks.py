@@ -228,7 +228,16 @@ def bases_are_told(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> Non
         )
 
 
+def runs_are_named(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
+    """A row without a run would be a run of its own, with a last loss of its own."""
+    if row := first(table, pl.col("run").is_null() | (pl.col("run").str.strip_chars() == "")):
+        raise InputError(
+            f"{row['file']}: a loss at {row['tokens']:.6g} tokens is of no run: name it, or drop the row."
+        )
+
+
 CHECKS: tuple[Callable[[pl.DataFrame, Mapping, Wishes], None], ...] = (
+    runs_are_named,
     loss_is_in_nats,
     loss_is_a_number,
     loss_is_above_zero,
