@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from scalegrow.cli.app import app
 from scalegrow.cli.predict import Words, as_data, asked, decision_rows
-from scalegrow.cli.render import extrapolation_sentence, finite
+from scalegrow.cli.render import finite
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth
-from scalegrow.laws.domain import LABELS
+from scalegrow.laws.domain import LABELS, extrapolation_sentence
 from scalegrow.laws.fitted import Fit, FitStatus
 from scalegrow.laws.forecast import forecast_difference
 from scalegrow.laws.points import Points
