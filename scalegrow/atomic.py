@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scalegrow.errors import InputError
+
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
@@ -26,6 +28,16 @@ def new_file(target: Path) -> Iterator[Path]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_file(target: Path) -> Iterator[Path]:
+    """`new_file` for a file that the user named. Raises InputError where it cannot be written."""
+    try:
+        with new_file(target) as partial:
+            yield partial
+    except OSError as error:
+        raise InputError(f"{target} cannot be written ({error.strerror}): choose another place.") from None
 
 
 @contextmanager

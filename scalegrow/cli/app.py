@@ -81,6 +81,14 @@ Cache = Annotated[Path | None, typer.Option(help="Where packed texts are kept.")
 ProbeDevice = Annotated[str | None, typer.Option(help="cpu (default) or cuda.")]
 
 
+FACTOR = 2.0  # asked about where neither --factor nor --target is given
+
+
+def factor_or(default: float, factor: float | None, target: str | None) -> float | None:
+    """The factor that was given, or a default where the target was not either."""
+    return default if factor is None and target is None else factor
+
+
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -133,8 +141,12 @@ def plan(
     from scalegrow.cli.plan import run
     from scalegrow.cli.predict import Words
 
-    factor = 2.0 if factor is None and target is None else factor
-    run(Words(base, factor, target, budget, operator, base_budget, base_cost), fit, level, out)
+    run(
+        Words(base, factor_or(FACTOR, factor, target), target, budget, operator, base_budget, base_cost),
+        fit,
+        level,
+        out,
+    )
 
 
 @app.command()

@@ -22,8 +22,8 @@ SHOWN = 40
 
 def run(folder: Path, out: Path | None, *, as_json: bool) -> None:
     """Collect, write where asked, and show."""
-    if out and out.suffix not in WRITERS:
-        raise InputError(f"{out} has no known ending: write to {', '.join(WRITERS)}.")
+    if out:
+        require_known_ending(out)
     found = collect(folder)
     if out:
         write(found, out)
@@ -33,6 +33,12 @@ def run(folder: Path, out: Path | None, *, as_json: bool) -> None:
     show(found)
     if out:
         console().print(f"\n{found.height} rows written to {out}")
+
+
+def require_known_ending(out: Path) -> None:
+    """Raise InputError unless a table can be written under this name."""
+    if out.suffix not in WRITERS:
+        raise InputError(f"{out} has no known ending: write to {', '.join(WRITERS)}.")
 
 
 def write(frame: pl.DataFrame, out: Path) -> None:

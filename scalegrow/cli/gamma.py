@@ -79,11 +79,13 @@ class Shorter:
     def of(cls, rows: pl.DataFrame, asked: Asked, found: GammaChoice) -> "Shorter | None":
         """The longest that disagrees with all runs' best, else the longest; None where none draws a curve."""
         gammas = gamma_rows(rows)["gamma"].unique().sort().to_list()
-        tried = [
-            cls._without(rows, gammas[:place], gammas[place], asked) for place in range(len(gammas) - 1, 0, -1)
-        ]
-        drawn = [each for each in tried if each]
-        return next((each for each in drawn if not each.agrees(found)), drawn[0] if drawn else None)
+        longest = None
+        for place in range(len(gammas) - 1, 0, -1):
+            each = cls._without(rows, gammas[:place], gammas[place], asked)
+            if each and not each.agrees(found):
+                return each
+            longest = longest or each
+        return longest
 
     @classmethod
     def _without(cls, rows: pl.DataFrame, left: list[float], cut: float, asked: Asked) -> "Shorter | None":

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from scalegrow.cli.collect import WRITERS, require_writable, write
+from scalegrow.cli.collect import require_known_ending, require_writable, write
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
 from scalegrow.runs.importers.ask import ask_for_missing
@@ -33,13 +33,28 @@ def run(
 ) -> None:
     """Read, show what was understood, ask or refuse, write where asked, and show the runs."""
     if out:
-        if out.suffix not in WRITERS:
-            raise InputError(f"{out} has no known ending: write to {', '.join(WRITERS)}.")
+        require_known_ending(out)
         require_writable(out)
         if any(out.resolve() == path.resolve() for path in paths):
             raise InputError(f"{out} is what is read: name another file for the table.")
     with understood(paths):
-        _run(paths, out, wishes, kind, left_out, as_json=as_json)
+        logs = read_logs(paths, kind)
+        mapping = map_columns(logs, wishes)
+        if not as_json:
+            show_mapping(logs.kind, mapping)
+        ask_for_missing(logs, mapping, wishes)
+        built = build(logs, mapping, wishes)
+        del logs  # of a million rows what was read takes more than what is kept
+        kept = without(built.table, left_out)
+        refuse_impossible(kept, mapping, wishes)
+        found = checked(kept, str(paths[0]))
+        if out:
+            write(found, out)
+        if as_json:
+            print_json(as_data(found, mapping, built.notes, out))
+            return
+        show_runs(found, built.notes)
+        note(f"{found.height} rows written to {out}" if out else "nothing is written without --out")
 
 
 @contextmanager
@@ -55,34 +70,6 @@ def understood(paths: Sequence[Path]) -> Iterator[None]:
             f"{paths[0]} is damaged, or holds what no log of its format does ({reason}): mend it, or give its "
             "losses as a table with columns run, n_params, tokens, loss."
         ) from None
-
-
-def _run(
-    paths: Sequence[Path],
-    out: Path | None,
-    wishes: Wishes,
-    kind: str | None,
-    left_out: Sequence[str],
-    *,
-    as_json: bool,
-) -> None:
-    logs = read_logs(paths, kind)
-    mapping = map_columns(logs, wishes)
-    if not as_json:
-        show_mapping(logs.kind, mapping)
-    ask_for_missing(logs, mapping, wishes)
-    built = build(logs, mapping, wishes)
-    del logs  # of a million rows what was read takes more than what is kept
-    kept = without(built.table, left_out)
-    refuse_impossible(kept, mapping, wishes)
-    found = checked(kept, str(paths[0]))
-    if out:
-        write(found, out)
-    if as_json:
-        print_json(as_data(found, mapping, built.notes, out))
-        return
-    show_runs(found, built.notes)
-    note(f"{found.height} rows written to {out}" if out else "nothing is written without --out")
 
 
 def as_data(found: pl.DataFrame, mapping: Mapping, notes: Sequence[str], out: Path | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scalegrow.cli.app import (
+    FACTOR,
     BaseBudget,
     Delta,
     Draws,
@@ -23,6 +24,7 @@ from scalegrow.cli.app import (
     Where,
     WhoPays,
     app,
+    factor_or,
 )
 
 plot = typer.Typer(
@@ -45,7 +47,6 @@ Dropped = Annotated[
 ]
 SCRATCH, OUTLIERS = "chinchilla_epoch", 5  # highest losses, which Epoch drops too (arXiv 2404.10102, section 3)
 GROWN = "warmstart_2605_13405_digitised"
-FACTOR = 2.0  # asked about where neither --factor nor --target is given
 
 
 @plot.command("map")
@@ -68,7 +69,7 @@ def map_(
     from scalegrow.cli.plot import Asked, decision_map
     from scalegrow.cli.predict import Words
 
-    words = Words(base, _factor(factor, target), target, budget, operator, base_budget, base_cost)
+    words = Words(base, factor_or(FACTOR, factor, target), target, budget, operator, base_budget, base_cost)
     decision_map(Asked(words, fit, level, out), held)
 
 
@@ -96,7 +97,7 @@ def loss(
     from scalegrow.cli.plot import Asked, Runs, loss_curves
     from scalegrow.cli.predict import Words
 
-    words = Words(base, _factor(factor, target, MEASURED), target, budget, operator, base_budget, base_cost)
+    words = Words(base, factor_or(MEASURED, factor, target), target, budget, operator, base_budget, base_cost)
     loss_curves(Asked(words, fit, level, out), size or [], Runs(runs, rows, where or []))
 
 
@@ -117,7 +118,7 @@ def factor(
     from scalegrow.cli.plot import Asked, factor_curves
     from scalegrow.cli.predict import Words
 
-    words = Words(base, _factor(factor, target), target, budget, operator, base_budget, base_cost)
+    words = Words(base, factor_or(FACTOR, factor, target), target, budget, operator, base_budget, base_cost)
     factor_curves(Asked(words, fit, level, out))
 
 
@@ -141,7 +142,7 @@ def saving(
     from scalegrow.cli.plot import Asked, savings
     from scalegrow.cli.predict import Words
 
-    words = Words(base, _factor(factor, target), target, budget, operator, base_budget, "sunk")
+    words = Words(base, factor_or(FACTOR, factor, target), target, budget, operator, base_budget, "sunk")
     savings(Asked(words, fit, level, out), base_cost or [])
 
 
@@ -164,7 +165,7 @@ def operators(
     from scalegrow.cli.plot import ranking
     from scalegrow.cli.predict import Words
 
-    growing = (_factor(factor, target), target, budget, None, base_budget, "sunk")
+    growing = (factor_or(FACTOR, factor, target), target, budget, None, base_budget, "sunk")
     ranking(Words(base, *growing) if base else None, study, level, out)
 
 
@@ -266,11 +267,6 @@ def profile(
 
 
 MEASURED = 1.745  # grown from 77M parameters by this factor there are runs behind the shipped fit
-
-
-def _factor(factor: float | None, target: str | None, default: float = FACTOR) -> float | None:
-    """The factor that was given, or a default where the target was not either."""
-    return default if factor is None and target is None else factor
 
 
 GROWN_AS_FITTED = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scalegrow.cli import INTERRUPTED
-from scalegrow.cli.collect import WRITERS, require_writable, write
+from scalegrow.cli.collect import require_known_ending, require_writable, write
 from scalegrow.cli.render import console, note, print_json
 from scalegrow.cli.train import require_cores, with_vocabulary
 from scalegrow.errors import InputError
@@ -60,8 +60,8 @@ class Machine:
 def run(file: Path, out: Path | None, table: Path | None, machine: Machine, *, dry: bool, as_json: bool) -> None:
     """Show the plan; run what is not finished; write the table."""
     study = read_study(file)
-    if table and table.suffix not in WRITERS:
-        raise InputError(f"{table} has no known ending: write to {', '.join(WRITERS)}.")
+    if table:
+        require_known_ending(table)
     try:
         from scalegrow.train.sweep import claimed, jobs_of, require_texts
     except ImportError:

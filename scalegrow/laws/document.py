@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scalegrow.atomic import new_file
+from scalegrow.atomic import output_file
 from scalegrow.errors import InputError
 
 OURS = b'{"schema":"scalegrow-'  # how every document of ours begins
@@ -15,11 +15,8 @@ def write_document(path: Path, schema: str, data: Mapping[str, Any]) -> None:
     """Readers see the old file or the new one, never half of one. Raises InputError where it cannot be written."""
     require_ours(path)
     fields = [f"{_compact(name)}:{_lines(value)}" for name, value in {"schema": schema, **data}.items()]
-    try:
-        with new_file(path) as partial:
-            partial.write_text("{" + ",\n".join(fields) + "}\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+    with output_file(path) as partial:
+        partial.write_text("{" + ",\n".join(fields) + "}\n", encoding="utf-8")
 
 
 def require_ours(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scalegrow import __version__
-from scalegrow.atomic import new_file
+from scalegrow.atomic import output_file
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
 from scalegrow.laws.document import require_ours
@@ -103,11 +103,8 @@ def write_fit(fit: Fit, path: Path) -> None:
     text = json.dumps(to_json(fit), indent=None, separators=(",", ":"), allow_nan=False)
     head, draws = text.split('"draws":', 1)
     body = f'{head}\n"draws":{draws.replace("],[", "]," + chr(10) + "[")}\n'
-    try:
-        with new_file(path) as partial:
-            partial.write_text(body, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+    with output_file(path) as partial:
+        partial.write_text(body, encoding="utf-8")
 
 
 def read_fit(path: Path) -> Fit:

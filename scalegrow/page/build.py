@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from scalegrow import __version__
-from scalegrow.atomic import new_file
+from scalegrow.atomic import output_file
 from scalegrow.errors import InputError
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.forecast import LEVEL, require_level
@@ -63,10 +63,7 @@ def in_script(text: str) -> str:
 
 def write_page(text: str, path: Path) -> None:
     """Readers see the old page or the new one. Raises InputError where another's file is in the way."""
-    try:
+    with output_file(path) as partial:
         if path.is_file() and not path.read_bytes().startswith(OURS.encode()):
             raise InputError(f"{path} is there and is no page of scalegrow plan: choose another place.")
-        with new_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+        partial.write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from scalegrow.atomic import new_file
+from scalegrow.atomic import output_file
 from scalegrow.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,8 +36,5 @@ def save(chart: "alt.TopLevelMixin", out: Path) -> None:
     """Write it. An HTML page holds all of its scripts, and asks the network for nothing. Raises InputError."""
     kind = require_drawable(out)
     drawn = chart.properties(usermeta={"embedOptions": MENU})
-    try:
-        with new_file(out) as partial:
-            drawn.save(str(partial), format=kind, **OPTIONS.get(kind, {}))
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
+    with output_file(out) as partial:
+        drawn.save(str(partial), format=kind, **OPTIONS.get(kind, {}))
