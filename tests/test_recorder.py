@@ -181,3 +181,25 @@ def test_another_s_file_is_no_log(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is there and no log"):
         open_log(tmp_path, n_params=1e6)
     assert (tmp_path / "log.jsonl").read_text() == "my own diary, no newline"
+
+
+def test_two_writers_do_not_share_a_log(tmp_path: Path) -> None:
+    """The second is refused, of this process or another, and the first loses nothing."""
+    open_too = f"from scalegrow.runs import open_log; open_log({str(tmp_path)!r}, n_params=1e6)"
+    with open_log(tmp_path, n_params=1e6) as log:
+        log.append(tokens=1e6, loss=4.0)
+        with pytest.raises(InputError, match=r"log.jsonl is being written already"):
+            open_log(tmp_path, n_params=1e6)
+        other = subprocess.run([sys.executable, "-c", open_too], capture_output=True, text=True, check=False)
+        assert "is being written already" in other.stderr
+        log.append(tokens=2e6, loss=3.0)
+    assert collect(tmp_path)["loss"].to_list() == [4.0, 3.0]
+    subprocess.run([sys.executable, "-c", open_too], check=True)
+
+
+def test_a_closed_log_says_so(tmp_path: Path) -> None:
+    log = open_log(tmp_path, n_params=1e6)
+    log.append(tokens=1e6, loss=4.0)
+    log.finish()
+    with pytest.raises(InputError, match="is closed: open it again"):
+        log.append(tokens=2e6, loss=3.0)

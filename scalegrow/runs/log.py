@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scalegrow.atomic import lock
 from scalegrow.errors import InputError
 
 FORMAT = 1
@@ -22,32 +23,48 @@ STATUSES = ("finished", "diverged", "interrupted")
 
 
 class RunLog:
-    """A log open for appending. Every record is one line, written whole and flushed."""
+    """A log open for appending, by this writer alone. Every record is one line, written whole and flushed."""
 
     def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
-        """Open for appending; keep_bytes cuts back to that length first, as resuming from a checkpoint wants."""
+        """Open for appending; keep_bytes cuts back to that length first, as resuming from a checkpoint wants.
+
+        Raises InputError where the log is shorter, or another writer has it open.
+        """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if keep_bytes is not None:
-            if not path.exists() or path.stat().st_size < keep_bytes:
-                raise InputError(f"{path} is shorter than its checkpoint says: restore it, or start a new run.")
-            os.truncate(path, keep_bytes)
+        if keep_bytes is not None and (not path.exists() or path.stat().st_size < keep_bytes):
+            raise InputError(f"{path} is shorter than its checkpoint says: restore it, or start a new run.")
         self._file = path.open("a", encoding="utf-8")
+        try:
+            lock(self._file, _busy(path))
+            if keep_bytes is not None:
+                self.cut(keep_bytes)
+        except BaseException:
+            self._file.close()
+            raise
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, Any], *, replace: bool = False) -> "RunLog":
         """A new log with its header. Raises InputError if one is there, unless it may be replaced."""
         if path.exists() and not replace:
             raise InputError(f"{path} is there already: RunLog(path) appends to it; or choose another.")
-        path.unlink(missing_ok=True)
-        log = cls(path)
+        log = cls(path, keep_bytes=0 if path.exists() else None)
         log.append({"scalegrow_log": FORMAT, **header})
         return log
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """One record. Numbers that are not finite become null, since JSON has none."""
+        """One record. Numbers that are not finite become null, since JSON has none.
+
+        Raises InputError on a log that was closed.
+        """
+        if self._file.closed:
+            raise InputError(f"{self.path} is closed: open it again to go on.")
         self._file.write(json.dumps(_finite(record), separators=(",", ":"), allow_nan=False) + "\n")
         self._file.flush()
+
+    def cut(self, keep_bytes: int) -> None:
+        """Go on from this length: what lies behind it is gone."""
+        self._file.truncate(keep_bytes)
 
     def sync(self) -> int:
         """Force the log to disk; its length in bytes."""
@@ -58,6 +75,13 @@ class RunLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _busy(path: Path) -> InputError:
+    return InputError(
+        f"{path} is being written already, by another process or an open log of this one: stop that, close it, or "
+        "give this run a folder of its own."
+    )
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -59,8 +59,7 @@ class Recorder:
         stale = [start for seen, start in self._before if seen >= tokens]
         self._before = []
         if stale:
-            self.log.close()
-            self.log = RunLog(self.log.path, keep_bytes=min(stale))
+            self.log.cut(min(stale))
 
 
 def open_log(folder: str | Path, *, n_params: float, run: str | None = None, **row: Any) -> Recorder:
@@ -68,7 +67,8 @@ def open_log(folder: str | Path, *, n_params: float, run: str | None = None, **r
 
     row: any column of the run table that holds for the whole run: operator, base, base_params and base_tokens of a
     grown run, data, seed, n_params_non_embedding (scalegrow.runs.table.COLUMNS). run: the folder's name unless
-    told. Raises InputError where a log is there that says otherwise, or a column is unknown.
+    told. Raises InputError where a log is there that says otherwise or another writer has open, or a column is
+    unknown.
     """
     path = Path(folder) / LOG
     row = {name: _plain(value) for name, value in row.items()}

@@ -1,6 +1,5 @@
 """train(config, folder): every stage of a run, in a folder of its own, from wherever it was left."""
 
-import fcntl
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from scalegrow import __version__
-from scalegrow.atomic import new_file
+from scalegrow.atomic import lock, new_file
 from scalegrow.errors import InputError
 from scalegrow.runs.branches import warmup_steps
 from scalegrow.runs.config import Decoder, RunConfig, Start
@@ -179,14 +178,11 @@ def hold(folder: Path, busy: InputError) -> Iterator[None]:
     """Make a folder and lock it. Raises InputError where it cannot be written, `busy` where another has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        file = (folder / ".lock").open("w")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise busy from None
+    with file:
+        lock(file, busy)
         yield
 
 
