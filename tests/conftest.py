@@ -6,10 +6,17 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from commands import Scalegrow, scalegrow_in
 
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.store import read_fit
 from scalegrow.runs.shipped import shipped_fit
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Scalegrow:
+    """The command line in this process: what it prints and how it ends, without a new one's imports."""
+    return scalegrow_in(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

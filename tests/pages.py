@@ -18,7 +18,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = (
     "cli.md",  # compared as a whole with the help it is made of, in test_structure.py
-    "import.md",  # whose logs lie in tests/logs: test_import.py
     "plots.md",  # whose pictures are compared too: test_plots_doc.py
 )
 PAGES = [

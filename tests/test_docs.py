@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Scalegrow
 from pages import PAGES, REASONED, ROOT, WORDS, Block, blocks_of, spans_of
 from standins import BUDGETS, SETTINGS, SIZE, STANDINS, put
 from sweeping import Inline
 from typer.main import get_command
 
 import scalegrow.cli.plot_app  # noqa: F401  its commands join those of the app
-from scalegrow.cli import main
 from scalegrow.cli import sweep as sweep_command
 from scalegrow.cli.app import app
 
@@ -31,8 +31,8 @@ SKIPPED = {
 class Story:
     """A page, read from top to bottom by someone who does all it says, in a folder of their own."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+    def __init__(self, folder: Path, inside: Scalegrow) -> None:
+        self.folder, self.inside = folder, inside
         self.printed: dict[str, str] = {}
 
     def read(self, block: Block, *, whole: bool) -> None:
@@ -65,29 +65,22 @@ class Story:
 
     def outcome(self, words: list[str]) -> tuple[int, str]:
         if words[0] == "scalegrow":
-            return self.scalegrow(words)
+            ended = self.inside(*words[1:], cwd=self.folder)
+            return ended.returncode, ended.stdout or ended.stderr
         starts = {"torchrun": ["-m", "torch.distributed.run", *words[1:]], "python": words[1:]}
         command = [sys.executable, *starts[words[0]]]
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False)
         return done.returncode, done.stdout + done.stderr
 
-    def scalegrow(self, words: list[str]) -> tuple[int, str]:
-        """The command in this process, which spares each its imports."""
-        self.monkeypatch.setattr(sys, "argv", words)
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = self.capsys.readouterr()
-        return int(exit_.value.code or 0), said.out or said.err
-
 
 @pytest.fixture
-def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Story:
+def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: Scalegrow) -> Story:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sweep_command, "_workers", lambda machine: Inline())
-    tmp_path.joinpath("data").symlink_to(ROOT / "data")
-    return Story(tmp_path, monkeypatch, capsys)
+    for folder in ("data", "tests"):
+        tmp_path.joinpath(folder).symlink_to(ROOT / folder)
+    return Story(tmp_path, inside)
 
 
 def stripped(text: str) -> str:

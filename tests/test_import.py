@@ -3,21 +3,20 @@
 import importlib.util
 import json
 import math
-import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import polars as pl
 import pytest
+from commands import Scalegrow
 
 from scalegrow.cli.import_logs import run as import_run
 from scalegrow.errors import InputError
-from scalegrow.runs.collect import collect
 from scalegrow.runs.importers.ask import ask_for_missing
 from scalegrow.runs.importers.build import build, without
 from scalegrow.runs.importers.checks import refuse_impossible
@@ -422,46 +421,20 @@ def test_records_across_blocks_are_put_together(tmp_path: Path) -> None:
 # The command
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "scalegrow", "import", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
-
-
-def test_the_command_shows_asks_and_writes(tmp_path: Path) -> None:
+def test_the_command_shows_asks_and_writes(inside: Scalegrow, tmp_path: Path) -> None:
+    command = partial(inside, "import", str(LOGS / "table" / "runs.csv"), cwd=tmp_path)
     out = tmp_path / "table.parquet"
-    asked = command(LOGS / "table" / "runs.csv", "--out", out)
+    asked = command("--out", "table.parquet")
     assert (asked.returncode, out.exists()) == (2, False)
     assert "val/loss" in asked.stdout
     assert len(asked.stderr.splitlines()) == 1
-    done = command(LOGS / "table" / "runs.csv", "--set", "annealed=last", "--out", out)
+    done = command("--set", "annealed=last", "--out", "table.parquet")
     assert done.returncode == 0, done.stderr
+    assert "8 rows written to table.parquet" in done.stderr
     assert rows_of(pl.read_parquet(out)) == sorted(expected())
-    told = json.loads(command(LOGS / "table" / "runs.csv", "--set", "annealed=last", "--json").stdout)
+    told = json.loads(command("--set", "annealed=last", "--json").stdout)
     assert told["mapping"]["loss"]["source"] == "val/loss"
     assert told["rows"] == 8
-
-
-PAGE = Path(__file__).parents[1].joinpath("docs", "import.md").read_text()
-
-
-def test_the_commands_of_the_page_run_and_show_what_it_shows(tmp_path: Path) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
-    outputs = []
-    for line in (line for block in blocks for line in block.splitlines()):
-        words = shlex.split(line.replace("tests/logs", str(LOGS)))[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "scalegrow", *words], capture_output=True, text=True, check=False, cwd=tmp_path
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        outputs.append([shown.rstrip() for shown in done.stdout.splitlines()])
-    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.S)
-    assert outputs[0] == shown.splitlines()
-
-
-def test_the_python_of_the_page_runs(tmp_path: Path) -> None:
-    for example in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S):
-        subprocess.run([sys.executable, "-c", example], check=True, capture_output=True, cwd=tmp_path)
-    assert collect(tmp_path / "runs")["loss"].to_list() == [3.62, 3.41]
 
 
 ROWS = "run,n_params,tokens,val_loss\n"
@@ -497,7 +470,63 @@ def test_a_loss_of_no_run_is_refused(tmp_path: Path) -> None:
         imported(path)
 
 
+def test_a_base_that_is_none_of_the_runs_is_asked_for_its_facts(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{ROWS}g,4000000,80000000,3\n")
+    with pytest.raises(InputError, match=r"its base small is none of these runs: .* or name one of g"):
+        imported(path, set_=(*LAST, "operator=szp", "base=small"))
+    facts = ("base_params=2M", "base_tokens=40M")
+    assert imported(path, set_=(*LAST, "operator=szp", "base=small", *facts))["base_tokens"].to_list() == [4e7]
+
+
+RATES = "run,n_params,tokens,val_loss,lr\nx,2000000,40000000,4,{}\nx,2000000,80000000,3,{}\n"
+
+
+def test_rates_that_contradict_are_refused_and_a_constant_one_is_told(inside: Scalegrow, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for rates, message in (
+        ((0.1, -0.1), "the learning rate at 8e\\+07 tokens is -0.1"),
+        ((0.1, 0.09), "stands at 90%"),
+    ):
+        path.write_text(RATES.format(*rates))
+        with pytest.raises(InputError, match=message):
+            imported(path)
+    for rates, told in (((0.1, 0.1), True), ((0.1, 0.01), False), ((0.1, "nan"), True)):
+        path.write_text(RATES.format(*rates))
+        done = inside("import", "a.csv", "--set", "annealed=last", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert ("is one number throughout" in " ".join(done.stderr.split())) == told
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("run,n_params,tokens,val_loss,val_loss\nx,2000000,80000000,4,3\n")
+    with pytest.raises(InputError, match="two columns are called val_loss"):
+        imported(path)
+    second = imported(path, map_=("loss=val_loss_duplicated_0",))
+    assert second["loss"].to_list() == [3]
+
+
+@pytest.mark.parametrize("size", ["0", "nan", "-3", "inf", ""])
+def test_a_size_that_is_none_is_asked_for(size: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{ROWS}x,{size},80000000,4\ny,2000000,80000000,4\n")
+    with pytest.raises(InputError, match=r"run x: its number of parameters is .* --without 'x'"):
+        imported(path)
+
+
+def test_a_loss_is_not_set(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{ROWS}x,2000000,80000000,4\n")
+    with pytest.raises(InputError, match="a loss is measured, not set"):
+        imported(tmp_path / "a.csv", set_=(*LAST, "loss=3"))
+
+
 def test_damaged_logs_are_one_line_and_the_log_itself_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "torn.jsonl").write_text(
+        '{"run":"x","n_params":2000000,"tokens":8e7,"val_loss":4}\n{"run":"x","n_'
+    )
+    with pytest.raises(InputError, match=r"cannot be read as .jsonl .*: is it whole\? export it again"):
+        imported(tmp_path / "torn.jsonl")
     (tmp_path / "a.jsonl").write_text('{"run":["a"],"n_params":{"x":1},"tokens":[1],"loss":"hi"}\n')
     wishes = Wishes.of((), LAST, (), None)
     with pytest.raises(InputError, match="is damaged, or holds what no log of its format does"):

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 import polars as pl
 
 from scalegrow.atomic import new_file
-from scalegrow.cli.render import console, print_json, table
+from scalegrow.cli.render import console, counted, print_json, table
 from scalegrow.errors import InputError
 from scalegrow.runs.collect import collect
 from scalegrow.units import format_count
@@ -32,7 +32,7 @@ def run(folder: Path, out: Path | None, *, as_json: bool) -> None:
         return
     show(found)
     if out:
-        console().print(f"\n{found.height} rows written to {out}")
+        console().print(f"\n{counted(found.height, 'row')} written to {out}")
 
 
 def require_known_ending(out: Path) -> None:
@@ -88,4 +88,8 @@ def show(found: pl.DataFrame) -> None:
     console().print(table(("folder", "data", "operator", "parameters", "tokens", "loss"), rows))
     hidden = f" ({finals.height - SHOWN} not shown)" if finals.height > SHOWN else ""
     mid_run = found.height - finals.height
-    console().print(f"\n{found['run'].n_unique()} runs, {finals.height} {kind} losses{hidden}, {mid_run} others")
+    runs, losses = (
+        counted(found["run"].n_unique(), "run"),
+        counted(finals.height, f"{kind} loss", f"{kind} losses"),
+    )
+    console().print(f"\n{runs}, {losses}{hidden}, {counted(mid_run, 'other')}")

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from scalegrow.cli.collect import require_known_ending, require_writable, write
-from scalegrow.cli.render import console, note, print_json, table
+from scalegrow.cli.render import console, counted, note, print_json, table
 from scalegrow.errors import InputError
 from scalegrow.runs.importers.ask import ask_for_missing
 from scalegrow.runs.importers.build import build, without
@@ -54,7 +54,7 @@ def run(
             print_json(as_data(found, mapping, built.notes, out))
             return
         show_runs(found, built.notes)
-        note(f"{found.height} rows written to {out}" if out else "nothing is written without --out")
+        note(f"{counted(found.height, 'row')} written to {out}" if out else "nothing is written without --out")
 
 
 @contextmanager
@@ -116,13 +116,14 @@ def show_runs(found: pl.DataFrame, notes: Sequence[str]) -> None:
             str(row["losses"]),
             str(row["annealed"]),
             format_count(row["tokens"]),
+            f"{row['tokens'] / row['n_params']:.3g}",
             f"{row['loss']:.4f}",
         )
         for row in runs.head(SHOWN).iter_rows(named=True)
     ]
-    columns = ("run", "operator", "parameters", "losses", "annealed", "tokens", "last loss")
+    columns = ("run", "operator", "parameters", "losses", "annealed", "tokens", "tok/param", "last loss")
     console().print("", table(columns, rows), sep="\n")
     hidden = f" ({runs.height - SHOWN} not shown)" if runs.height > SHOWN else ""
-    console().print(f"\n{runs.height} runs{hidden}, {found.height} losses")
+    console().print(f"\n{counted(runs.height, 'run')}{hidden}, {counted(found.height, 'loss', 'losses')}")
     for line in notes:
         note(f"note: {line}")

@@ -28,6 +28,11 @@ def print_json(data: dict[str, Any]) -> None:
     print(json.dumps(finite(data), indent=2, allow_nan=False))
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """1 run, 2 runs."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def finite(value: Any) -> Any:
     """The same structure with inf and NaN as null."""
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalegrow.cli.render import console, print_json, table
+from scalegrow.cli.render import console, counted, print_json, table
 from scalegrow.cli.sweep_progress import clock, notes_of, speed_of
 from scalegrow.runs.collect import VARIED, differing
 from scalegrow.runs.fields import flatten
@@ -134,7 +134,7 @@ def _sum(plan: Planned, workers: int) -> str:
         "the rate of what is finished" if plan.done else "a usual core's rate, which this machine's may not be"
     )
     return (
-        f"{len(plan.jobs)} runs: {tokens} tokens, {flops} FLOPs, {time} of one worker, {disk} on disk\n"
+        f"{counted(len(plan.jobs), 'run')}: {tokens} tokens, {flops} FLOPs, {time} of one worker, {disk} on disk\n"
         f"{len(plan.done)} are finished; {workers} workers need about {clock(seconds)} more, at {source}"
     )
 

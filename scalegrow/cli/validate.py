@@ -35,7 +35,7 @@ def run(choice: Choice, schemes: list[str], draws: int, level: float, *, as_json
         except InputError as error:
             refused.append(str(error))
     if not done:
-        raise InputError(f"{refused[0]} Hold or sweep what is not identified with --fix.")
+        raise InputError(refused[0])
     for reason in refused:
         note(f"warning: {reason}")
     factors = calibrate(list(done.values()), level)

@@ -100,7 +100,8 @@ def validate(
         except InputError as error:
             refused.append(f"{name}: {error}")
     if not losses:
-        raise InputError(f"no fold of {scheme} can be fitted ({refused[0] if refused else 'all runs alike'}).")
+        why = refused[0].rstrip(".") if refused else "all runs are alike: give runs of more sizes and budgets"
+        raise InputError(f"no fold of {scheme} can be fitted ({why}).")
     return Validation(pl.concat(losses), pl.concat(differences), tuple(refused))
 
 

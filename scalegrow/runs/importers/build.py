@@ -39,6 +39,7 @@ def build(logs: Logs, mapping: Mapping, wishes: Wishes) -> Built:
         raise InputError(f"{mapping['loss'].shown} holds no loss: map another column with --map loss=COLUMN.")
     frame = with_facts(frame, wishes)
     frame = annealed(frame, mapping.get("annealed"))
+    say_rates_stand(frame, notes)
     frame = from_base(frame, notes)
     return Built(in_order(frame), tuple(notes))
 
@@ -110,6 +111,7 @@ def with_rates(frame: pl.DataFrame, *, settings: bool) -> pl.DataFrame:
     """
     if "lr" not in frame.columns:
         return frame
+    frame = frame.with_columns(pl.col("lr").fill_nan(None))
     rate = pl.col("lr").forward_fill().over("run_number")
     varies = pl.col("lr").min().over("run_number") < pl.col("lr").max().over("run_number")
     share = pl.when(varies | (not settings)).then(rate / pl.col("lr").max().over("run_number"))
@@ -141,6 +143,19 @@ def annealed(frame: pl.DataFrame, source: Source | None) -> pl.DataFrame:
     if source is None or source.shown != LAST or "annealed" not in frame.columns:
         return frame
     return frame.with_columns(annealed=pl.col("tokens") == pl.col("tokens").max().over("run_number"))
+
+
+def say_rates_stand(frame: pl.DataFrame, notes: list[str]) -> None:
+    """A line where annealed losses have one rate throughout, which in a table may be the peak that was set."""
+    if not {"annealed", RATE_LEFT} <= {*frame.columns}:
+        return
+    stands = frame.filter(pl.len().over("run_number") > 1, pl.col("annealed") & pl.col("lr").is_not_null())
+    stands = stands.filter(pl.col(RATE_LEFT).is_null())
+    if names := stands["run"].unique(maintain_order=True).to_list():
+        notes.append(
+            f"the learning rate of {len(names)} runs ({names[0]}, ..) is one number throughout: taken for the "
+            "peak that was set; if it is the rate at each loss, those runs are not annealed (--set annealed=false)"
+        )
 
 
 def from_base(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:

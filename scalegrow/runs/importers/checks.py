@@ -114,6 +114,17 @@ def tokens_are_counted_up(table: pl.DataFrame, mapping: Mapping, wishes: Wishes)
         )
 
 
+def sizes_are_sizes(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
+    """Every run has parameters."""
+    if row := first(
+        table, pl.col("n_params").is_null() | ~(pl.col("n_params") > 0) | ~pl.col("n_params").is_finite()
+    ):
+        raise InputError(
+            f"{at(row)}: its number of parameters is {row['n_params']}: say it, --set n_params=124M or --about "
+            f"runs.csv with columns run,n_params, or leave the run out with --without {row['run']!r}."
+        )
+
+
 def tokens_fit_parameters(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
     """A run of less than a token for every hundred parameters counts in thousands, millions or billions."""
     if {"tokens", "n_params"} & {*wishes.units}:
@@ -213,6 +224,15 @@ def annealed_once(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None
         )
 
 
+def rates_are_rates(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
+    """No learning rate is below 0."""
+    if "lr" in table.columns and (row := first(table, pl.col("lr") < 0)):
+        raise InputError(
+            f"{at(row)}: the learning rate at {row['tokens']:.6g} tokens is {row['lr']:.3g}, below 0: map another "
+            "column with --map lr=COLUMN."
+        )
+
+
 def bases_are_told(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
     """A grown run needs its base: which, how large, and what it had seen."""
     if "operator" not in table.columns:
@@ -221,6 +241,12 @@ def bases_are_told(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> Non
         [pl.col(name).is_null() if name in table.columns else pl.lit(True) for name in ("base_tokens", "base")]
     )
     if row := first(table, (pl.col("operator") != SCRATCH) & lacks):
+        if base := row.get("base"):
+            raise InputError(
+                f"{at(row)}: its base {base} is none of these runs: say how large it is and what it had seen, "
+                "--set base_params=50M --set base_tokens=1B, or name one of "
+                f"{', '.join(table['run'].unique(maintain_order=True).to_list()[:4])}."
+            )
         raise InputError(
             f"{at(row)}: grown by {row['operator']}, but from which base run? say --set base=RUN, or --about "
             "runs.csv with "
@@ -238,6 +264,7 @@ def runs_are_named(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> Non
 
 CHECKS: tuple[Callable[[pl.DataFrame, Mapping, Wishes], None], ...] = (
     runs_are_named,
+    sizes_are_sizes,
     loss_is_in_nats,
     loss_is_a_number,
     loss_is_above_zero,
@@ -249,6 +276,7 @@ CHECKS: tuple[Callable[[pl.DataFrame, Mapping, Wishes], None], ...] = (
     tokens_fit_parameters,
     names_agree,
     flops_are_6ND,
+    rates_are_rates,
     annealed_once,
     bases_are_told,
 )

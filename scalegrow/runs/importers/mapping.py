@@ -58,9 +58,20 @@ def map_columns(logs: Logs, wishes: Wishes) -> Mapping:
             source = GUESSES[column](logs)
         if source is not None:
             mapping[column] = in_unit(source, column, wishes)
+    for column, source in mapping.items():
+        require_single(logs, column, source)
     if "tokens" not in mapping and not told_about(wishes, "tokens"):
         mapping |= {"tokens": product} if (product := tokens_from_steps(mapping)) else {}
     return mapping
+
+
+def require_single(logs: Logs, column: str, source: Source) -> None:
+    """Raise InputError where two columns of a table have the name that is read: polars renames the later ones."""
+    if twice := next((root for root in source.roots if f"{root}_duplicated_0" in logs.columns), None):
+        raise InputError(
+            f"two columns are called {twice}: rename one in the table, or read the second with --map "
+            f"{column}={twice}_duplicated_0."
+        )
 
 
 def told_about(wishes: Wishes, column: str) -> bool:

@@ -38,7 +38,10 @@ def read(path: Path) -> pl.DataFrame:
         else:
             frame = READERS[path.suffix.lower()](path)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix}: {str(error).splitlines()[0]}.") from None
+        why = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{path} cannot be read as {path.suffix} ({why}): is it whole? export it again."
+        ) from None
     if frame.is_empty():
         raise InputError(f"{path} has no rows: export the history again.")
     if len(frame.columns) == 1 and (mark := next((m for m in ";\t|" if m in frame.columns[0]), None)):

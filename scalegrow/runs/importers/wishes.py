@@ -80,6 +80,10 @@ def factor_of(column: str, word: str) -> float:
 
 def constant(column: str, text: str) -> object:
     """--set COLUMN=TEXT as the column's type. Raises InputError where it is none."""
+    if column == "loss":
+        raise InputError(
+            f"--set loss={text}: a loss is measured, not set: say which column holds it, --map loss=COLUMN."
+        )
     if column in COUNTS and text != "0":
         return parse_count(text)
     if column == "flops":
