@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Scalegrow
 from safetensors.torch import load_file
 from test_train import Stopper, assert_same_run
 from training import TINY, records_of, tiny_config
@@ -105,16 +104,11 @@ def test_nothing_is_overwritten_and_nothing_half_written(
         grow_checkpoint(base, tmp_path, growth, Policies("carry"), tmp_path)
 
 
-def scalegrow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scalegrow", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
-
-
-def test_the_command_grows_and_says_what_it_did(base: Path, tmp_path: Path) -> None:
-    done = scalegrow("grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path)
+def test_the_command_grows_and_says_what_it_did(inside: Scalegrow, base: Path, tmp_path: Path) -> None:
+    done = inside("grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "zero-step KL" in done.stdout
-    again = scalegrow("grow", str(base), "--out", "more", "--width", "2", "--layers", "4", "--json", cwd=tmp_path)
+    again = inside("grow", str(base), "--out", "more", "--width", "2", "--layers", "4", "--json", cwd=tmp_path)
     lineage = json.loads(again.stdout)
     assert lineage["schema"] == "scalegrow-grow/1"
     assert (lineage["operator"], lineage["depth_operator"], lineage["layers"]) == ("szp", "stack", [0, 1, 0, 1])
@@ -143,8 +137,10 @@ def test_the_command_grows_and_says_what_it_did(base: Path, tmp_path: Path) -> N
         (("--width", "2", "--depth-operator", "szp"), "does not add layers"),
     ],
 )
-def test_bad_input_is_one_line(base: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = scalegrow("grow", str(base), "--out", "grown", *arguments, cwd=tmp_path)
+def test_bad_input_is_one_line(
+    inside: Scalegrow, base: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = inside("grow", str(base), "--out", "grown", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -187,15 +183,13 @@ def test_a_start_that_changed_is_refused(base: Path, tmp_path: Path) -> None:
         started_config(base, ("960 tokens",), {})
 
 
-def test_the_command_trains_on(base: Path, tmp_path: Path) -> None:
-    grown = scalegrow(
-        "grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path
-    )
+def test_the_command_trains_on(inside: Scalegrow, base: Path, tmp_path: Path) -> None:
+    grown = inside("grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path)
     assert grown.returncode == 0, grown.stderr
     start = ("--start", "grown/step_00000000")
-    done = scalegrow("train", *start, "--budget", "1tpp", "--out", "run", "--set", "batch=4", cwd=tmp_path)
+    done = inside("train", *start, "--budget", "1tpp", "--out", "run", "--set", "batch=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    refused = scalegrow("train", *start, "--size", "20k", cwd=tmp_path)
+    refused = inside("train", *start, "--size", "20k", cwd=tmp_path)
     assert "leave that out beside --start" in refused.stderr
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import Scalegrow
 from torch import Tensor
 from training import TINY, tiny_config, tiny_network
 
@@ -306,14 +306,9 @@ def test_candidates_say_their_settings() -> None:
     assert Candidate.parse("tile:schedule=rewarm:seed=3", 7, "continue").policies.schedule == "rewarm"
 
 
-def scalegrow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scalegrow", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
-
-
-def test_the_command_ranks_and_leaves_nothing_behind(base: Path, tmp_path: Path) -> None:
+def test_the_command_ranks_and_leaves_nothing_behind(inside: Scalegrow, base: Path, tmp_path: Path) -> None:
     quick = ("--width", "2", "--operators", "tile,szp:shrink=0.8", "--lag", "1", "--sequences", "8")
-    done = scalegrow("probe", str(base), *quick, cwd=tmp_path)
+    done = inside("probe", str(base), *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "lag 1 may mis-rank" in done.stderr
     assert "tile, run 1 of 1: held-out loss" in done.stderr
@@ -324,9 +319,9 @@ def test_the_command_ranks_and_leaves_nothing_behind(base: Path, tmp_path: Path)
     assert not list(base.parent.glob("*.partial"))
 
 
-def test_the_command_prints_everything_as_json(base: Path, tmp_path: Path) -> None:
+def test_the_command_prints_everything_as_json(inside: Scalegrow, base: Path, tmp_path: Path) -> None:
     quick = ("--to", "d_ff=60", "--operators", "tile,zero_pad,zero_insert", "--lag", "2", "--sequences", "8")
-    done = scalegrow("probe", str(base), *quick, "--regime", "stochastic", "--seeds", "2", "--json", cwd=tmp_path)
+    done = inside("probe", str(base), *quick, "--regime", "stochastic", "--seeds", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)
     assert (data["schema"], data["lag"], data["seeds"], data["regime"]) == (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import Scalegrow
 
 from scalegrow.errors import InputError
 from scalegrow.runs.config import RunConfig
@@ -42,11 +43,11 @@ def test_a_run_ends_in_a_log_a_checkpoint_and_a_summary(tmp_path: Path) -> None:
     assert RunConfig.from_dict(data["config"]).budgets == ("1tpp", "2tpp")
 
 
-def test_any_text_can_be_trained_on(tmp_path: Path) -> None:
+def test_any_text_can_be_trained_on(inside: Scalegrow, tmp_path: Path) -> None:
     """A file, once bytes and once BPE; bits per byte compare across them, and repeats are told."""
     (tmp_path / "text.txt").write_text(TEXT)
     for tokenizer in ("bytes", "bpe:300"):
-        done = scalegrow(
+        done = inside(
             *("train", "--size", "20k", "--budget", "200k tokens", *QUICK[2:], "--data", "text.txt"),
             *("--tokenizer", tokenizer, "--context", "32", "--cache", "cache", "--json"),
             cwd=tmp_path,
@@ -59,20 +60,20 @@ def test_any_text_can_be_trained_on(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_a_network_trains_from_the_same_command(tmp_path: Path) -> None:
-    done = scalegrow("train", "--network", "--size", "2k", "--budget", "20tpp", "--out", "net", cwd=tmp_path)
+def test_a_network_trains_from_the_same_command(inside: Scalegrow, tmp_path: Path) -> None:
+    done = inside("train", "--network", "--size", "2k", "--budget", "20tpp", "--out", "net", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mean sq. error" in done.stdout
     assert "above noise" in done.stdout
 
 
-def test_a_recipe_in_toml_and_options_over_it(tmp_path: Path) -> None:
+def test_a_recipe_in_toml_and_options_over_it(inside: Scalegrow, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(
         'size = "30k"\nbudgets = ["5tpp"]\n[settings]\nseed = 3\n[settings.optimiser]\nlr = 0.02\n'
     )
     recipe = read_recipe(tmp_path / "run.toml")
     assert (recipe.size, recipe.settings) == ("30k", {"seed": 3, "optimiser.lr": 0.02})
-    done = scalegrow("train", "--config", "run.toml", "--lr", "0.03", "--dry-run", "--json", cwd=tmp_path)
+    done = inside("train", "--config", "run.toml", "--lr", "0.03", "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     config = RunConfig.from_dict(json.loads(done.stdout)["config"])
     assert (config.seed, config.optimiser.lr, config.budgets) == (3, 0.03, ("5tpp",))
@@ -116,9 +117,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, message: str) -> None:
+def test_bad_input_is_one_line_and_writes_nothing(inside: Scalegrow, tmp_path: Path, message: str) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
-    done = scalegrow("train", *REFUSED[message], cwd=tmp_path)
+    done = inside("train", *REFUSED[message], cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("scalegrow: "), done.stderr
