@@ -31,7 +31,7 @@ from scalegrow.laws.points import Points
 from scalegrow.laws.store import read_fit
 from scalegrow.page.build import Start, in_script, page, source, write_page
 from scalegrow.plan.advise import advice, too_far
-from scalegrow.plan.decide import break_even_budget, decide, grown_points
+from scalegrow.plan.decide import Estimate, break_even_budget, decide, grown_points
 from scalegrow.runs.shipped import shipped_fit
 from scalegrow.shape import ModelShape
 from scalegrow.units import format_count
@@ -594,21 +594,27 @@ def test_the_map_is_read_in_grey() -> None:
 
 
 def whole_map(driver: Any) -> list[dict[str, Any]]:
-    """The cells, once all are there."""
+    """The cells, once all are there, the line's interval too; until then the page says that it draws."""
     until = time.monotonic() + PATIENCE_S
-    while len(cells := driver.execute_script("return scalegrowPlan.mapCells()")) < 36 * 28:
+    while driver.execute_script("return document.body.dataset.map") != "whole":
         assert time.monotonic() < until
         time.sleep(0.1)
-    return cells
+    assert driver.find_element("id", "map-progress").text == ""
+    return list(driver.execute_script("return scalegrowPlan.mapCells()"))
 
 
 @in_browser
 @pytest.mark.parametrize("cost", ["sunk", "paid"])
 def test_the_map_and_its_line_are_the_law_s(fresh: Any, warmstart: Fit, cost: str) -> None:
-    """Cells against the forecast at their places, the line against the decision's break-even budget."""
+    """Cells against the forecast at their places, line and interval against the decision's break-even budget."""
+    said = "window.said = []; const p = document.getElementById('map-progress');"
+    said += "new MutationObserver(() => window.said.push(p.textContent)).observe(p, {childList: true});"
+    fresh.execute_script(said)
     chosen(fresh, "cost", cost)
     _, here = asked(warmstart, Words("74M", 2, None, "20tpp", "szp", "20tpp", cost))
-    for cell in whole_map(fresh)[::47]:
+    cells = whole_map(fresh)
+    assert any(re.fullmatch(r"Drawing: \d+% of the map\.", text) for text in fresh.execute_script("return said"))
+    for cell in cells[::47]:
         N = here.N_base * cell["g"]
         there = replace(here, N=N, g=cell["g"], D=cell["tpp"] * N)
         if there.D_grown <= 0:
@@ -618,11 +624,16 @@ def test_the_map_and_its_line_are_the_law_s(fresh: Any, warmstart: Fit, cost: st
         assert same(cell["wins"], float(chance))
         ratios = warmstart.domain.extrapolation(grown_points(there))
         assert cell["far"] == too_far({name: float(ratio[0]) for name, ratio in ratios.items()})
+        assert cell["outside"] == (float(warmstart.domain.distance(grown_points(there))[0]) > 0)
+
+    def limit(g: float) -> Estimate:
+        return break_even_budget(warmstart, replace(here, N=here.N_base * g, g=g, D=20 * here.N_base * g), LEVEL)
+
     for g in (1.5, 2.0, 5.0):
-        N = here.N_base * g
-        expected = break_even_budget(warmstart, replace(here, N=N, g=g, D=20 * N), LEVEL).value
         shown = fresh.execute_script("return scalegrowPlan.breakEvenAt(arguments[0])", g)
-        assert same(shown, finite(expected))
+        assert same(shown, finite(limit(g).value))
+    for at in fresh.execute_script("return scalegrowPlan.limits()")[::6]:
+        assert all(map(same, at["interval"], map(finite, (limit(at["g"]).low, limit(at["g"]).high))))
 
 
 @in_browser

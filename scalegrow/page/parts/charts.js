@@ -1,7 +1,7 @@
 // Three charts in SVG, redrawn whole: lines that differ in dash as well as colour, a map that is read in grey.
 
 const RAMP = ["#00224e", "#1b3769", "#35456c", "#4f576c", "#666970", "#7d7c78", "#948e77", "#b3a768", "#d2c257", "#fee838"]; // cividis
-const MAP_COLUMNS = 36, MAP_ROWS = 28, CURVE_POINTS = 41, SLICE_MS = 14;
+const MAP_COLUMNS = 36, MAP_ROWS = 28, CURVE_POINTS = 41, BAND_POINTS = 17, SLICE_MS = 56, REST_MS = 500, BREATH_MS = 20;
 
 /** Round numbers 1, 2, 5 x 10^k in a range; fewer of them where there is little room. */
 function logTicks(low, high, most) {
@@ -108,22 +108,25 @@ const clamp = (x, [low, high]) => Math.min(Math.max(x, low), high);
 const cellCentre = ([low, high], i, n) => low * (high / low) ** ((i + 0.5) / n);
 
 /** The map's frame, line and point at once; its cells in slices, so that the sliders stay free. */
-function drawMap(svg, fit, d, tpp, ranges, chances) {
+function drawMap(svg, fit, d, tpp, ranges, chances, limits) {
   const f = frame(svg, Math.min(Math.max(svg.clientWidth * 0.82, 300), 440), ranges.g, ranges.tpp, { xLabel: "growth factor (target / base)", yLabel: "tokens per parameter of the target", logY: true });
   const w = (f.right - f.left) / MAP_COLUMNS, h = (f.bottom - f.top) / MAP_ROWS;
   const cells = chances.map((chance, k) => cellOf(chance, f.left + (k % MAP_COLUMNS) * w, f.bottom - (Math.floor(k / MAP_COLUMNS) + 1) * h, w, h));
-  svg.innerHTML = `<defs><pattern id="far" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M0 0V7" stroke="#fff" stroke-width="1.6" stroke-opacity="0.75"/></pattern>` +
+  svg.innerHTML = `<defs>${hatch("outside", 45)}${hatch("far", -45)}` +
     `<clipPath id="inside"><rect x="${f.left}" y="${f.top}" width="${f.right - f.left}" height="${f.bottom - f.top}"/></clipPath></defs>` +
-    f.axes + cells.join("") + fittedBox(f, fit, ranges) + breakEvenLine(f, fit, d.question, ranges) + marker(f, d, tpp, ranges);
+    f.axes + cells.join("") + fittedBox(f, fit, ranges) + breakEvenBand(f, limits) + breakEvenLine(f, fit, d.question, ranges) + marker(f, d, tpp, ranges);
   svg.setAttribute("aria-label", `Probability that growing wins, over growth factor and tokens per parameter. At the point asked, ${general(d.question.g, 3)} and ${general(tpp, 3)}: ${fixed(d.wins.value, 2)}.`);
   return f;
 }
 
+const hatch = (name, turn) => `<pattern id="${name}" width="9" height="9" patternUnits="userSpaceOnUse" patternTransform="rotate(${turn})">` +
+  `<path d="M0 0V9" stroke="#000" stroke-width="2" stroke-opacity="0.5"/><path d="M1 0V9" stroke="#fff" stroke-width="1.2" stroke-opacity="0.7"/></pattern>`;
+
 function cellOf(chance, x, y, w, h) {
   if (!chance) return "";
   const rect = (fill) => `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${(w + 0.6).toFixed(1)}" height="${(h + 0.6).toFixed(1)}" fill="${fill}"/>`;
-  const none = Number.isNaN(chance.wins);
-  return (none ? rect("var(--card)") : rect(RAMP[Math.min(Math.floor(chance.wins * 10), 9)])) + (chance.far && !none ? rect("url(#far)") : "");
+  if (Number.isNaN(chance.wins)) return rect("var(--card)");
+  return rect(RAMP[Math.min(Math.floor(chance.wins * 10), 9)]) + (chance.outside ? rect("url(#outside)") : "") + (chance.far ? rect("url(#far)") : "");
 }
 
 /** The growth factors and budgets that the fit has seen. */
@@ -145,6 +148,14 @@ function breakEvenLine(f, fit, q, ranges) {
   return `<g clip-path="url(#inside)">${line(points, "#000", "", 5)}${line(points, "#fff", "", 2.5)}${label(x + 6, y - 6, "break-even", "start")}</g>`;
 }
 
+/** The ends of the line's interval, once all are known. */
+function breakEvenBand(f, limits) {
+  if (limits.length < BAND_POINTS) return "";
+  const ends = [0, 1].map((i) => limits.map(({ g, interval }) => [g, interval[i]]).filter(([, tpp]) => tpp > 0 && tpp < Infinity).map(([g, tpp]) => [f.X(g), f.Y(tpp)]));
+  const drawn = ends.filter((points) => points.length > 1).map((points) => line(points, "#000", "", 3.4) + line(points, "#fff", "6 4", 1.6));
+  return `<g clip-path="url(#inside)">${drawn.join("")}</g>`;
+}
+
 /** The question as a diamond, and the interval of its break-even budget as a whisker. */
 function marker(f, d, tpp, ranges) {
   const x = f.X(clamp(d.question.g, ranges.g)), y = f.Y(clamp(tpp, ranges.tpp));
@@ -159,9 +170,16 @@ function placeOf(k, ranges) {
   return { g: cellCentre(ranges.g, k % MAP_COLUMNS, MAP_COLUMNS), tpp: cellCentre(ranges.tpp, Math.floor(k / MAP_COLUMNS), MAP_ROWS) };
 }
 
-/** The chance of a cell of the map, and whether it lies too far out to advise on; NaN where the base eats the budget. */
+/** The interval of the break-even budget at one factor of BAND_POINTS, in tokens per parameter. */
+function limitAt(fit, q, k, ranges, level) {
+  const g = ranges.g[0] * (ranges.g[1] / ranges.g[0]) ** (k / (BAND_POINTS - 1));
+  return { g, interval: breakEvenBudget(fit, elsewhere(q, g, q.D / q.N), level).interval };
+}
+
+/** The chance of a cell of the map, and whether it lies outside the runs or too far out to advise on; NaN where the base eats the budget. */
 function chanceAt(fit, q, k, ranges) {
   const { g, tpp } = placeOf(k, ranges), asked = elsewhere(q, g, tpp);
-  if (tokensGrown(asked) <= 0) return { wins: NaN, far: true };
-  return { wins: chanceOfWinning(fit, asked), far: farthest(extrapolation(fit, grownPoint(asked))) > CONSTANTS.too_far };
+  if (tokensGrown(asked) <= 0) return { wins: NaN, outside: true, far: true };
+  const ratios = extrapolation(fit, grownPoint(asked));
+  return { wins: chanceOfWinning(fit, asked), outside: distanceOf(ratios) > 0, far: farthest(ratios) > CONSTANTS.too_far };
 }

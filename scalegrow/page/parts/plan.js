@@ -93,14 +93,22 @@ function tableText(decision) {
   return [`# ${command(asked)}`, head, ...lines].join("\n");
 }
 
-let current = null, curvesFound = null, chances = [], mapOf = "", run = 0;
+let current = null, curvesFound = null, chances = [], limits = [], mapOf = "", run = 0;
 
 function drawAll() {
   if (!current) return;
   const { decision } = current;
   drawLoss(by("loss-chart"), curvesFound, decision, asked.tpp);
   drawDifference(by("difference-chart"), fit, curvesFound, decision, asked.tpp);
-  drawMap(by("map-chart"), fit, decision, asked.tpp, RANGES, chances);
+  redrawMap(decision);
+}
+
+/** The map as far as it is known, and how far that is. */
+function redrawMap(decision) {
+  drawMap(by("map-chart"), fit, decision, asked.tpp, RANGES, chances, limits);
+  const share = (chances.length / (MAP_COLUMNS * MAP_ROWS) + limits.length / BAND_POINTS) / 2;
+  setText("map-progress", share < 1 ? `Drawing: ${fixed(100 * share, 0)}% of the map.` : "");
+  document.body.dataset.map = share < 1 ? "drawing" : "whole";
 }
 
 /** The budgets that the curves span: the fitted ones and some more, and always the one that is asked. */
@@ -123,19 +131,27 @@ function update() {
   showAnswer(current);
   curvesFound = curves(fit, current.decision.question, LEVEL, curvesRange());
   const { question } = current.decision, key = JSON.stringify([question.N / question.g, question.base, question.operator, question.share]);
-  if (key !== mapOf) { chances = []; mapOf = key; }
+  if (key !== mapOf) { chances = []; limits = []; mapOf = key; }
   drawAll();
   document.body.dataset.state = "ready";
   setTimeout(() => fillMap(mine));
 }
 
-/** Some more cells of the map, until it is whole or another question is asked. */
+/** Some more cells of the map, until it is whole or another question is asked; then the interval of its line. */
 function fillMap(mine) {
-  if (mine !== run || chances.length === MAP_COLUMNS * MAP_ROWS) return;
-  const until = performance.now() + SLICE_MS * 4;
-  while (chances.length < MAP_COLUMNS * MAP_ROWS && performance.now() < until) chances.push(chanceAt(fit, current.decision.question, chances.length, RANGES));
-  drawMap(by("map-chart"), fit, current.decision, asked.tpp, RANGES, chances);
-  setTimeout(() => fillMap(mine));
+  const cells = MAP_COLUMNS * MAP_ROWS, until = performance.now() + SLICE_MS;
+  if (mine !== run) return;
+  while (chances.length < cells && performance.now() < until) chances.push(chanceAt(fit, current.decision.question, chances.length, RANGES));
+  redrawMap(current.decision);
+  setTimeout(() => (chances.length < cells ? fillMap(mine) : fillBand(mine)), chances.length < cells ? 0 : REST_MS);
+}
+
+/** One more place of the band: each takes as long as a slice, so it is begun when the reader rests. */
+function fillBand(mine) {
+  if (mine !== run || limits.length === BAND_POINTS) return;
+  limits.push(limitAt(fit, current.decision.question, limits.length, RANGES, LEVEL));
+  redrawMap(current.decision);
+  setTimeout(() => fillBand(mine), BREATH_MS);
 }
 
 let waiting = 0;
@@ -213,7 +229,8 @@ function describe() {
   setText("mean-head", `${percentText} interval`);
   setText("new-head", `${percentText} for one new run`);
   setText("loss-note", `Bands: ${percentText} of the mean; dotted: of one new run. Vertical line: your budget. Thick bar on the axis: fitted budgets.`);
-  setText("map-note", "Diamond: your question; whisker: interval of its break-even budget. Hatched: more than 10 times outside the runs, where the page gives no advice. Click to ask about a place.");
+  setText("map-note", `Diamond: your question; whisker: ${percentText} interval of its break-even budget. Line: break-even by the law; dashed: its ${percentText} interval; where it is not drawn it lies off the map. ` +
+    `Hatched: outside the fitted runs, where the map EXTRAPOLATES; hatched twice: more than ${CONSTANTS.too_far} times outside, where the page gives no advice. Click to ask about a place.`);
   setText("fit-message", `The fit: ${fit.message} Its intervals were checked on ${fit.checked}.`);
   by("legend").innerHTML = `<span>0 scratch</span>${RAMP.map((colour) => `<i style="background:${colour}"></i>`).join("")}<span>1 growing wins</span>`;
 }
@@ -228,5 +245,5 @@ by("copy").addEventListener("click", copyTable);
 new ResizeObserver(drawAll).observe(by("map-figure"));
 const mapCells = () => chances.map((chance, k) => ({ ...chance, ...placeOf(k, RANGES) }));
 const breakEvenAt = (g) => lawBreakEven(fit, current.decision.question, g);
-window.scalegrowPlan = { answer, grow, mapCells, breakEvenAt, fixed, general, count, start: DATA.start }; // to ask the page in words
+window.scalegrowPlan = { answer, grow, mapCells, limits: () => limits, breakEvenAt, fixed, general, count, start: DATA.start }; // to ask the page in words
 update();
