@@ -25,7 +25,7 @@ from scalegrow.cli.select import load_selection
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.points import Points
 from scalegrow.laws.store import read_fit, write_fit
-from scalegrow.plan.decide import Question, break_even_budget, compute_saved, decide
+from scalegrow.plan.decide import Decision, Question, break_even_budget, compute_saved, decide
 from scalegrow.plots import factor, loss, map, saving
 from scalegrow.plots.caption import Caption
 from scalegrow.plots.save import FORMATS, save
@@ -212,6 +212,15 @@ def test_the_factor_chart_s_g_opt_and_g_upper_are_predict_s(folder: Path, small:
         expected = [told[name]["value"], *told[name]["interval"]]
         ends = [np.inf if end is None else end for end in expected]
         assert [row["value"], row["low"], row["high"]] == pytest.approx(ends, rel=1e-12)
+    shown = [row for rows in data_of(factor.chart(*_factor(small, question))) for row in rows.to_dicts()]
+    (upper,) = {(row["value"], row["low"], row["high"]) for row in shown if row.get("what") == "g_upper"}
+    told_upper = told["largest_useful_factor"]
+    assert upper == (told_upper["value"], *told_upper["interval"]), "the axis cuts what is drawn, not what is said"
+
+
+def _factor(fit: Fit, question: Question) -> tuple[factor.FactorCurves, Decision]:
+    decision = decide(fit, question)
+    return factor.factor_curves(fit, decision), decision
 
 
 def test_a_map_s_cells_are_decisions(small: Fit, question: Question) -> None:
@@ -377,6 +386,9 @@ REFUSED = [
     (("gamma", "--level", "2"), "no interval level"),
     (("isoflop", "few.csv"), "no compute level of these runs has a minimum (TOO_FEW_RUNS)"),
     (("holdout", "--scheme", "none"), "no validation scheme"),
+    (("holdout", "few.csv"), "1 run cannot determine 5 coefficients of chinchilla: give at least 6"),
+    (("loss", "--size", "100M", "--base", "50M"), "--size asks for models from scratch"),
+    (("loss", "--size", "100M", "--factor", "2"), "give one"),
     (("residuals", "few.csv"), "cannot determine"),
     (("profile", "few.csv"), "cannot determine"),
 ]

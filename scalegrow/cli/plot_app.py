@@ -26,6 +26,7 @@ from scalegrow.cli.app import (
     app,
     factor_or,
 )
+from scalegrow.errors import InputError
 
 plot = typer.Typer(
     name="plot",
@@ -46,6 +47,7 @@ Dropped = Annotated[
     typer.Option(help="Leave out this many of the highest losses; default 5 of chinchilla_epoch, else 0."),
 ]
 SCRATCH, OUTLIERS = "chinchilla_epoch", 5  # highest losses, which Epoch drops too (arXiv 2404.10102, section 3)
+MEASURED_BASE, MEASURED = "77M", 1.745  # grown from this by this factor there are runs behind the shipped fit
 GROWN = "warmstart_2605_13405_digitised"
 
 
@@ -75,7 +77,9 @@ def map_(
 
 @plot.command()
 def loss(
-    base: Base = "77M",
+    base: Annotated[
+        str | None, typer.Option(help=f"Parameters of the base model; default {MEASURED_BASE}.")
+    ] = None,
     factor: GrowthFactor = None,
     target: TargetParams = None,
     budget: Budget = "20tpp",
@@ -84,7 +88,7 @@ def loss(
     base_cost: WhoPays = "sunk",
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Instead of a growth: models of this size from scratch; repeatable."),
+        typer.Option(help="Instead of --base and a growth: models of this size from scratch; repeatable."),
     ] = None,
     runs: RunsBeside = None,
     rows: Rows = None,
@@ -97,7 +101,12 @@ def loss(
     from scalegrow.cli.plot import Asked, Runs, loss_curves
     from scalegrow.cli.predict import Words
 
-    words = Words(base, factor_or(MEASURED, factor, target), target, budget, operator, base_budget, base_cost)
+    if size and (base or factor or target):
+        raise InputError(
+            "--size asks for models from scratch, --base, --factor and --target for a growth: give one."
+        )
+    growing = (factor_or(MEASURED, factor, target), target, budget, operator, base_budget, base_cost)
+    words = Words(base or MEASURED_BASE, *growing)
     loss_curves(Asked(words, fit, level, out), size or [], Runs(runs, rows, where or []))
 
 
@@ -264,9 +273,6 @@ def profile(
 
     dropped = _dropped(table, drop_highest)
     profiles(Choice(table, law, rows, loss, delta, fix or [], dropped, where or []), draws, level, out)
-
-
-MEASURED = 1.745  # grown from 77M parameters by this factor there are runs behind the shipped fit
 
 
 GROWN_AS_FITTED = (

@@ -100,16 +100,19 @@ def _found(found: pl.DataFrame, ends: tuple[float, float]) -> list["alt.Chart"]:
 
     from scalegrow.plots.theme import HEIGHT
 
-    edges = pl.col("value", "low", "high").clip(*ends)
-    cut = found.with_columns(edges, reached=pl.col("value").is_between(*ends))
+    told = pl.col("value", "low", "high")
+    cut = found.with_columns(told.clip(*ends).name.suffix("_drawn"), reached=pl.col("value").is_between(*ends))
+    cut = cut.with_columns(pl.when(told.is_finite()).then(told))  # JSON has no infinity
     drawn = []
     for i, row in enumerate(cut.partition_by("what", maintain_order=True)):
         height = alt.value(HEIGHT - 12 - 20 * i)
         base = alt.Chart(row)
         drawn += [
             base.transform_filter("datum.reached").mark_rule(strokeDash=[3, 2], color="black").encode(x="value:Q"),
-            base.mark_rule(strokeWidth=3, color="black").encode(x="low:Q", x2="high:Q", y=height),
-            base.mark_point(filled=True, color="black", size=60, opacity=1).encode(x="value:Q", y=height),
-            base.mark_text(dx=8, dy=-9, align="left", color="black").encode(x="value:Q", y=height, text="what:N"),
+            base.mark_rule(strokeWidth=3, color="black").encode(x="low_drawn:Q", x2="high_drawn:Q", y=height),
+            base.mark_point(filled=True, color="black", size=60, opacity=1).encode(x="value_drawn:Q", y=height),
+            base.mark_text(dx=8, dy=-9, align="left", color="black").encode(
+                x="value_drawn:Q", y=height, text="what:N"
+            ),
         ]
     return drawn
