@@ -5,6 +5,7 @@ A block runs as it stands. Where that cannot be, a comment on the line above say
     <!-- test: skip; REASON -->             not run at all
     <!-- test: slow; REASON -->             run under `-m slow` alone
     <!-- test: small OLD=NEW; REASON -->    run with NEW for OLD, but under `-m slow` as it stands
+    <!-- test: instead OLD=NEW; REASON -->  run with NEW for OLD, always
     <!-- test: needs THING -->              THING (tests/standins.py) lies in the page's folder; if the block is
                                             small, then in quick tests alone
     <!-- test: write FILE -->               the block is the content of FILE, for the blocks that follow
@@ -24,8 +25,8 @@ PAGES = [
     ROOT / "README.md",
     *(path for path in sorted(ROOT.glob("docs/**/*.md")) if path.name not in ELSEWHERE),
 ]
-WORDS = ("skip", "slow", "small", "needs", "write", "shows")
-REASONED = ("skip", "slow", "small")
+WORDS = ("skip", "slow", "small", "instead", "needs", "write", "shows")
+REASONED = ("skip", "slow", "small", "instead")
 
 MARK = r"<!-- test: (.*?) -->\n"
 BLOCK = re.compile(rf"((?:^{MARK})*)^```([\w{{}}-]*)\n(.*?)^```$", flags=re.S | re.M)
@@ -72,12 +73,12 @@ class Block:
     def slow(self) -> bool:
         return bool(self.marked("slow") or self.marked("small"))
 
-    def small(self) -> str:
-        """The text with what quick tests read in it."""
+    def read(self, *, whole: bool) -> str:
+        """The text as a test reads it: whole, or with what quick tests read in it."""
         text = self.text
-        for mark in self.marked("small"):
+        for mark in self.marked("instead") + ([] if whole else self.marked("small")):
             old, _, new = mark.about.partition("=")
-            assert old in text, f"{self.place}: nothing to make small"
+            assert old in text, f"{self.place}: nothing to replace"
             text = text.replace(old, new)
         return text
 

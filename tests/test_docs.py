@@ -36,7 +36,7 @@ class Story:
         self.printed: dict[str, str] = {}
 
     def read(self, block: Block, *, whole: bool) -> None:
-        text = block.text if whole else block.small()
+        text = block.read(whole=whole)
         if not (whole and block.marked("small")):
             for mark in block.marked("needs"):
                 put(mark.about, self.folder)
