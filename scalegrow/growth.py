@@ -174,6 +174,17 @@ def on_ladder(like: Shape, wanted: float, n_layers: int | None = None) -> Shape:
     return replace(like, **sizes, n_kv_heads=max(sizes["n_heads"] * like.n_kv_heads // like.n_heads, 1))
 
 
+def grown_shape(base: Shape, wanted: float) -> Shape:
+    """The ladder's shape of about so many parameters, with no less d_ff than the base.
+
+    The ladder meets counts with d_ff, so that its next deeper shape may have less, and growing never shrinks.
+    """
+    target = on_ladder(base, wanted)
+    if isinstance(base, ModelShape) and isinstance(target, ModelShape):
+        target = replace(target, d_ff=max(base.d_ff, target.d_ff))
+    return target
+
+
 def base_shape(target: Shape, wanted: float, name: str, n_layers: int | None = None) -> Shape:
     """The shape of about so many parameters that an operator grows to `target`.
 

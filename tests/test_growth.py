@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalegrow.errors import InputError
-from scalegrow.growth import NEAR, OPERATORS, Growth, base_shape, on_ladder, operator
+from scalegrow.growth import NEAR, OPERATORS, Growth, base_shape, grown_shape, on_ladder, operator
 from scalegrow.shape import ModelShape, Shape, gpt_shape, network_shape, shape_for
 
 NAMES = [
@@ -161,3 +161,22 @@ def test_the_ladder_s_shape_of_its_own_size_is_itself() -> None:
 def test_bases_that_do_not_exist_are_refused(wanted: float, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         base_shape(DEEP, wanted, name, 4)
+
+
+@given(st.floats(4, 11), st.sampled_from([1.5, 2.0, 3.0, 4.0, 8.0]))
+def test_a_grown_shape_shrinks_nowhere_and_is_near(exponent: float, factor: float) -> None:
+    """Where the ladder itself would narrow the feed-forward to add a layer."""
+    base = shape_for(10**exponent)
+    try:
+        target = grown_shape(base, base.n_params * factor)
+    except InputError:
+        return  # off the ladder
+    for name in ("d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"):
+        assert getattr(target, name) >= getattr(base, name)
+    assert base.n_params * factor / NEAR < target.n_params < base.n_params * factor * NEAR
+
+
+def test_the_ladder_does_narrow_the_feed_forward() -> None:
+    """What grown_shape is there for."""
+    base = shape_for(25e3)
+    assert shape_for(2 * base.n_params, like=base).d_ff < base.d_ff == grown_shape(base, 2 * base.n_params).d_ff

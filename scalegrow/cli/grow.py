@@ -7,7 +7,7 @@ from typing import Any
 
 from scalegrow.cli.render import console, note, print_json, table
 from scalegrow.errors import InputError
-from scalegrow.growth import deepened_shape, on_ladder, operator, widened_shape
+from scalegrow.growth import deepened_shape, grown_shape, operator, widened_shape
 from scalegrow.runs.config import RunConfig
 from scalegrow.runs.recipe import parse_setting
 from scalegrow.shape import MLPShape, ModelShape, Shape
@@ -47,7 +47,7 @@ class Target:
             raise InputError(f"a growth factor of {self.factor:g} does not grow: give more than 1, such as 2.")
         if self.layers is not None and self.layers > MOST_LAYERS:
             raise InputError(f"--layers {self.layers:.3g} is out of range: give at most {MOST_LAYERS:,}.")
-        shape = self._sized(self._scaled(base, by_count or on_ladder))
+        shape = self._sized(self._scaled(base, by_count or grown_shape))
         if shape == base:
             raise InputError("the target is the base: ask for more of something.")
         return shape
@@ -128,7 +128,7 @@ def run(
 
     config = RunConfig.from_dict(read_facts(checkpoint)["config"])
     base = config.model.shape
-    by_count = deepened_shape if operator(operators[0]).axis == "depth" else on_ladder
+    by_count = deepened_shape if operator(operators[0]).axis == "depth" else grown_shape
     growth = plan(base, target.shape(base, by_count), *operators, Arguments(**arguments))
     lineage = grow_checkpoint(checkpoint, out, growth, Policies(**policies), cache or out.parent / "packed")
     warn_of_twins(lineage["locked"], getattr(config.model, "dropout", 0.0))
