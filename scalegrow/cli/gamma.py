@@ -78,7 +78,7 @@ class Shorter:
     @classmethod
     def of(cls, rows: pl.DataFrame, asked: Asked, found: GammaChoice) -> "Shorter | None":
         """The longest that disagrees with all runs' best, else the longest; None where none draws a curve."""
-        gammas = gamma_rows(rows)["gamma"].unique().sort().to_list()
+        gammas = rows["gamma"].unique().sort().to_list()
         longest = None
         for place in range(len(gammas) - 1, 0, -1):
             each = cls._without(rows, gammas[:place], gammas[place], asked)
@@ -114,12 +114,12 @@ def run(
     """Load the law or fit it to runs, choose, print."""
     if (out or where) and not runs:
         raise InputError("--out and --where are for a law that is fitted: give the runs to fit as --runs TABLE.")
-    rows = chosen_rows(load_table(runs), where) if runs else None
+    rows = gamma_rows(chosen_rows(load_table(runs), where)) if runs else None
     law = load_gamma(asked.law) if rows is None else fit_gamma(rows)
     found = choose_gamma(law, asked.N, asked.tpp, asked.level)
     shorter = None if rows is None else Shorter.of(rows, asked, found)
     answer = as_data(law, found, asked, shorter)  # before anything is written: it refuses what is nonsense
-    if rows is not None and gamma_rows(rows)["seed"].n_unique() == 1:
+    if rows is not None and rows["seed"].n_unique() == 1:
         note("note: all runs have one seed: what another would change the intervals do not know.")
     if out:
         write_document(out, SCHEMA, law.to_data())
