@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from commands import Scalegrow
 
+from scalegrow.cli.collect import WRITERS
 from scalegrow.cli.import_logs import run as import_run
 from scalegrow.errors import InputError
 from scalegrow.runs.importers.ask import ask_for_missing
@@ -22,10 +23,11 @@ from scalegrow.runs.importers.build import build, without
 from scalegrow.runs.importers.checks import refuse_impossible
 from scalegrow.runs.importers.mapping import Mapping, map_columns
 from scalegrow.runs.importers.read import read_logs
+from scalegrow.runs.importers.tensorboard import is_part
 from scalegrow.runs.importers.trainer_state import parameters_in
 from scalegrow.runs.importers.wandb import BLOCK, HEADER, frames
 from scalegrow.runs.importers.wishes import Wishes
-from scalegrow.runs.importers.words import rank_of_loss, says_params, says_tokens, told_by
+from scalegrow.runs.importers.words import rank_of_loss, says_params, says_tokens, told_by, unit_in
 from scalegrow.runs.table import checked
 
 LOGS = Path(__file__).parent / "logs"
@@ -519,6 +521,168 @@ def test_a_loss_is_not_set(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{ROWS}x,2000000,80000000,4\n")
     with pytest.raises(InputError, match="a loss is measured, not set"):
         imported(tmp_path / "a.csv", set_=(*LAST, "loss=3"))
+
+
+def test_steps_are_the_optimiser_s_before_a_tracker_s_count_of_calls(tmp_path: Path) -> None:
+    """nanoGPT logs iter every 2,000 steps; W&B counts each as one."""
+    path = tmp_path / "gpt2-124M.csv"
+    path.write_text("_step,iter,val/loss\n1,20000,4.0\n2,40000,3.6\n")
+    found = imported(path, set_=(*LAST, "tokens_per_step=491520"))
+    assert found["tokens"].to_list() == [20000 * 491520, 40000 * 491520]
+    path.write_text("_step,val/loss,global_batch_size,seq_len\n1,4.0,8,1024\n2,3.6,8,1024\n")
+    with pytest.raises(InputError, match="_step, which counts calls of log"):
+        imported(path)
+    assert imported(path, set_=(*LAST, "tokens_per_step=8192000"))["tokens"].max() == 2 * 8192000
+
+
+def lightning(folder: Path, rows: str, hparams: str = "") -> Path:
+    """A run of Lightning's CSVLogger."""
+    folder.mkdir()
+    (folder / "metrics.csv").write_text(rows)
+    (folder / "hparams.yaml").write_text(hparams)
+    return folder
+
+
+def test_a_stray_record_replaces_no_loss(tmp_path: Path) -> None:
+    """A restart replaces what it wrote again, and no more."""
+    rows = "epoch,step,val_loss,grad_norm\n0,500,4.0,\n0,1000,3.6,\n0,1500,3.4,\n"
+    told = ("n_params=100M", "tokens_per_step=1M")
+    stray = lightning(tmp_path / "stray", rows + "0,510,,2.0\n")
+    assert imported(stray, set_=(*LAST, *told))["loss"].to_list() == [4.0, 3.6, 3.4]
+    again = lightning(tmp_path / "again", rows + "0,1000,3.5,\n")
+    assert imported(again, set_=(*LAST, *told))["loss"].to_list() == [4.0, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("folders", "parts"),
+    [
+        (("a/train", "a/validation"), {"a/train", "a/validation"}),
+        (("a", "a/eval"), {"a/eval"}),
+        (("runs/test",), set()),
+        (("runs/dev", "runs/test"), set()),
+        (("runs/train",), set()),
+    ],
+)
+def test_a_folder_is_a_part_beside_another_part(folders: tuple[str, ...], parts: set[str]) -> None:
+    there = {Path(folder) for folder in folders}
+    assert {str(folder) for folder in there if is_part(folder, there)} == parts
+
+
+def test_what_stands_nearer_to_the_loss_says_whose_it_is() -> None:
+    ranks = {name: rank_of_loss(name, bare_is_final=False) for name in ("eval/train_loss", "train/val_loss")}
+    assert [rank and rank[0] for rank in ranks.values()] == [2, 0]
+
+
+@pytest.mark.parametrize("rows", ["a,124,2480,3.3\nb,350,7000,3.1\n", "a,124,2.5,3.3\nb,350,7,3.1\n"])
+def test_sizes_in_millions_are_asked_about(rows: str, tmp_path: Path) -> None:
+    """Also where tokens in the same unit, or the next, make a ratio that could be."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"run,params,tokens,val_loss\n{rows}")
+    with pytest.raises(InputError, match="fewer than any language model's: in which unit"):
+        imported(path)
+    assert imported(path, unit=("n_params=M", "tokens=M"))["n_params"].to_list() == [124e6, 350e6]
+    assert imported(path, unit=("n_params=1",))["n_params"].to_list() == [124, 350]
+
+
+def test_units_hold_for_facts_and_for_counted_steps(tmp_path: Path) -> None:
+    path, about = tmp_path / "a.csv", tmp_path / "about.csv"
+    path.write_text("run,tokens,val_loss\na,2e9,3.3\nb,4e9,3.1\n")
+    about.write_text("run,n_params\na,124\nb,350\n")
+    assert imported(path, about=about, unit=("n_params=M",))["n_params"].to_list() == [124e6, 350e6]
+    about.write_text("run,n_params\na,124M\nb,350M\n")
+    assert imported(path, about=about)["n_params"].to_list() == [124e6, 350e6]
+    about.write_text("run,n_params\na,many\nb,350M\n")
+    with pytest.raises(InputError, match=r"--about .*'many' is not a size"):
+        imported(path, about=about)
+    path.write_text("run,step,val_loss\na,1000,3.3\n")
+    told = (*LAST, "n_params=10M", "tokens_per_step=524")
+    assert imported(path, set_=told, unit=("tokens=k",))["tokens"].to_list() == [524e6]
+    with pytest.raises(InputError, match="cannot be: in which unit"):
+        imported(path, set_=told, unit=("tokens=T",))
+
+
+def test_a_last_loss_without_tokens_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("step,tokens,val_loss\n100,1e8,\n500,,4.0\n990,9.9e8,\n1000,,3.3\n")
+    told = ("n_params=50M",)
+    with pytest.raises(InputError, match=r"its last loss, 3.3, has no count of tokens"):
+        imported(path, set_=(*LAST, *told))
+    assert imported(path, set_=("annealed=false", *told))["loss"].to_list() == [4.0]
+
+
+def test_a_batch_that_is_counted_in_tokens_is_not_multiplied(tmp_path: Path) -> None:
+    rows = "epoch,step,val_loss\n0,1000,4.0\n0,2000,3.6\n"
+    told = ("n_params=100M",)
+    batch = "global_batch_size: {}\nsequence_length: 2048\n"
+    sequences = lightning(tmp_path / "sequences", rows, batch.format(512))
+    assert imported(sequences, set_=(*LAST, *told))["tokens"].max() == 2000 * 512 * 2048
+    tokens = lightning(tmp_path / "tokens", rows, batch.format(1048576))
+    with pytest.raises(InputError, match="of how many tokens is a step"):
+        imported(tokens, set_=(*LAST, *told))
+
+
+def test_names_say_no_more_than_they_do() -> None:
+    assert says_params("embedding_params") is None
+    assert says_params("non_embedding_params") == says_params("params_no_embed") == "n_params_non_embedding"
+    assert (unit_in("group-k/tokens"), unit_in("train/tokens (B)")) == (1.0, 1e9)
+
+
+def test_what_is_read_is_not_written_over(inside: Scalegrow, tmp_path: Path) -> None:
+    shutil.copytree(LOGS / "lightning", tmp_path / "logs")
+    (log,) = {path for path in (tmp_path / "logs").rglob("metrics.csv") if "2M" in str(path)}
+    before = log.read_bytes()
+    done = inside("import", "logs", "--set", "annealed=last", "--out", str(log), cwd=tmp_path)
+    assert "is what is read" in done.stderr
+    assert log.read_bytes() == before
+
+
+def test_losses_before_training_are_left_out_and_told(inside: Scalegrow, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{ROWS}x,2000000,0,11\nx,2000000,80000000,4\n")
+    done = inside("import", "a.csv", "--set", "annealed=last", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 losses at 0 tokens, before training, are left out" in done.stderr
+    assert "1 run, 1 loss" in done.stdout
+
+
+def test_a_run_is_left_out_by_its_very_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{ROWS}a[1],2000000,80000000,4\nb,2000000,80000000,4\n")
+    assert imported(path, left_out=("a[1]",))["run"].to_list() == ["b"]
+    path.write_text(f"{ROWS},2000000,80000000,4\nb,2000000,80000000,4\n")
+    with pytest.raises(InputError, match="is of no run: name it"):
+        imported(path, left_out=("b",))
+
+
+def test_a_full_disk_is_not_the_log_s_fault(
+    inside: Scalegrow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(frame: pl.DataFrame, path: Path) -> None:
+        raise pl.exceptions.ComputeError("No space left on device")
+
+    monkeypatch.setitem(WRITERS, ".csv", full)
+    (tmp_path / "a.csv").write_text(f"{ROWS}x,2000000,80000000,4\n")
+    done = inside("import", "a.csv", "--set", "annealed=last", "--out", "b.csv", cwd=tmp_path)
+    assert "b.csv cannot be written (No space left on device): free the disk" in done.stderr
+
+
+def test_folders_called_as_logs_and_links_are_no_logs(tmp_path: Path) -> None:
+    for name in ("metrics.csv", "x.wandb", "a.tfevents"):
+        (tmp_path / "logs" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no logs of"):
+        imported(tmp_path / "logs")
+    path, link = tmp_path / "a.csv", tmp_path / "b.csv"
+    path.write_text(f"{ROWS}x,2000000,80000000,4\n")
+    link.symlink_to(path)
+    with pytest.raises(InputError, match="is given twice"):
+        imported(path, link)
+
+
+def test_final_losses_alone_are_a_run_each(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n_params,tokens,val_loss\n2000000,40000000,4.2\n2000000,80000000,4\n")
+    with pytest.raises(InputError, match="or --set run=row where every row is a run of its own"):
+        imported(path, set_=("annealed=true",))
+    assert imported(path, set_=("annealed=true", "run=row"))["run"].n_unique() == 2
 
 
 def test_damaged_logs_are_one_line_and_the_log_itself_is_not_written_over(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def write(frame: pl.DataFrame, out: Path) -> None:
             WRITERS[out.suffix](frame, partial)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({reason(error)}): choose another place.") from None
+    except pl.exceptions.PolarsError as error:  # as it reports a full disk
+        why = str(error).splitlines()[0]
+        raise InputError(f"{out} cannot be written ({why}): free the disk, or choose another place.") from None
 
 
 def require_writable(out: Path) -> None:

@@ -13,6 +13,7 @@ from scalegrow.errors import InputError
 from scalegrow.runs.importers.ask import ask_for_missing
 from scalegrow.runs.importers.build import build, without
 from scalegrow.runs.importers.checks import refuse_impossible
+from scalegrow.runs.importers.logs import FILE
 from scalegrow.runs.importers.mapping import Mapping, describe, map_columns
 from scalegrow.runs.importers.read import read_logs
 from scalegrow.runs.importers.wishes import Wishes
@@ -35,10 +36,9 @@ def run(
     if out:
         require_known_ending(out)
         require_writable(out)
-        if any(out.resolve() == path.resolve() for path in paths):
-            raise InputError(f"{out} is what is read: name another file for the table.")
     with understood(paths):
         logs = read_logs(paths, kind)
+        require_apart(out, [*paths, *map(Path, logs.facts[FILE]), *wishes.files])
         mapping = map_columns(logs, wishes)
         if not as_json:
             show_mapping(logs.kind, mapping)
@@ -48,13 +48,19 @@ def run(
         kept = without(built.table, left_out)
         refuse_impossible(kept, mapping, wishes)
         found = checked(kept, str(paths[0]))
-        if out:
-            write(found, out)
-        if as_json:
-            print_json(as_data(found, mapping, built.notes, out))
-            return
-        show_runs(found, built.notes)
-        note(f"{counted(found.height, 'row')} written to {out}" if out else "nothing is written without --out")
+    if out:
+        write(found, out)
+    if as_json:
+        print_json(as_data(found, mapping, built.notes, out))
+        return
+    show_runs(found, built.notes)
+    note(f"{counted(found.height, 'row')} written to {out}" if out else "nothing is written without --out")
+
+
+def require_apart(out: Path | None, read: Sequence[Path]) -> None:
+    """Raise InputError where the table would replace what it is made of."""
+    if out and out.resolve() in {path.resolve() for path in read}:
+        raise InputError(f"{out} is what is read: name another file for the table.")
 
 
 @contextmanager

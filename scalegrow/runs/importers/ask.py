@@ -5,7 +5,7 @@ import polars as pl
 from scalegrow.errors import InputError
 from scalegrow.runs.importers import words
 from scalegrow.runs.importers.logs import NAME, SETTING, Logs
-from scalegrow.runs.importers.mapping import IN_NAME, Mapping, numeric
+from scalegrow.runs.importers.mapping import IN_NAME, Mapping, counts_calls, numeric
 from scalegrow.runs.importers.wishes import Wishes
 
 BATCH_WORDS = {"batch", "accumulation", "seq", "block", "context", "length", "world"}
@@ -34,11 +34,14 @@ def _loss(logs: Logs, mapping: Mapping) -> str:
 def _tokens(logs: Logs, mapping: Mapping) -> str:
     if "step" not in mapping:
         return f"which column counts tokens? say --map tokens=COLUMN, of {_names(logs)}."
+    counted = mapping["step"].shown
+    if counts_calls(logs, counted):
+        counted += ", which counts calls of log and need not be the optimiser's step,"
     batch = [name for name in logs.settings if {*words.words(name)} & BATCH_WORDS][:4]
     told = ", ".join(f"{name} = {logs.facts[SETTING + name].drop_nulls().to_list()[0]}" for name in batch)
     hint = f" (settings: {told})" if told else ""
     return (
-        f"no column counts tokens, and {mapping['step'].shown} counts steps: of how many tokens is a step? "
+        f"no column counts tokens, and the steps are {counted.rstrip(',')}: of how many tokens is a step? "
         f"say --set tokens_per_step=524288, or --map tokens=COLUMN{hint}."
     )
 

@@ -9,7 +9,7 @@ import polars as pl
 from scalegrow.errors import InputError
 from scalegrow.runs.importers.logs import FILE, LOG, NAME, Logs
 from scalegrow.runs.importers.mapping import Mapping, Source
-from scalegrow.runs.importers.wishes import LAST, ROW, Wishes
+from scalegrow.runs.importers.wishes import COUNTS, LAST, ROW, Wishes
 from scalegrow.runs.table import COLUMNS, SCRATCH
 
 ORDER = "__order"
@@ -33,8 +33,8 @@ def build(logs: Logs, mapping: Mapping, wishes: Wishes) -> Built:
     if "step" in mapping:
         frame = frame.sort("run_number", "step", maintain_order=True, nulls_last=True)
         frame = same_step(frame, notes)
-    frame = with_rates(without_tokens(frame, notes), settings=logs.many)
-    frame = frame.filter(pl.col("loss").is_not_null())
+    frame = with_rates(without_tokens(frame, mapping.get("annealed"), notes), settings=logs.many)
+    frame = before_training(frame.filter(pl.col("loss").is_not_null()), notes)
     if frame.is_empty():
         raise InputError(f"{mapping['loss'].shown} holds no loss: map another column with --map loss=COLUMN.")
     frame = with_facts(frame, wishes)
@@ -118,12 +118,33 @@ def with_rates(frame: pl.DataFrame, *, settings: bool) -> pl.DataFrame:
     return frame.with_columns(share.alias(RATE_LEFT), lr=rate)
 
 
-def without_tokens(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """The frame without losses whose tokens no record tells, said in a line."""
+def without_tokens(frame: pl.DataFrame, source: Source | None, notes: list[str]) -> pl.DataFrame:
+    """The frame without losses whose tokens no record tells, said in a line.
+
+    Raises InputError where one is its run's last, of which the user said that it is the annealed one.
+    """
     lacks = pl.col("loss").is_not_null() & pl.col("tokens").is_null()
+    if source is not None and source.shown == LAST:
+        losses = frame.filter(pl.col("loss").is_not_null())
+        ends = losses.group_by("run_number", maintain_order=True).agg(
+            pl.col("run", "file", "tokens", "loss").last()
+        )
+        if not (torn := ends.filter(pl.col("tokens").is_null())).is_empty():
+            row = torn.row(0, named=True)
+            raise InputError(
+                f"{row['file']}, run {row['run']}: its last loss, {row['loss']:.6g}, has no count of tokens, and "
+                "another would pass for the annealed one: say --set tokens_per_step=N, or --set annealed=false."
+            )
     if count := frame.select(lacks.sum()).item():
         notes.append(f"{count} losses without a count of tokens are left out")
     return frame.filter(~lacks)
+
+
+def before_training(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """The frame without losses at 0 tokens, which no law is about, said in a line."""
+    if count := frame.select((pl.col("tokens") == 0).sum()).item():
+        notes.append(f"{count} losses at 0 tokens, before training, are left out")
+    return frame.filter(pl.col("tokens") != 0)
 
 
 def with_facts(frame: pl.DataFrame, wishes: Wishes) -> pl.DataFrame:
@@ -135,7 +156,9 @@ def with_facts(frame: pl.DataFrame, wishes: Wishes) -> pl.DataFrame:
         raise InputError(f"--about has no row for run {absent[0]}: add one.")
     facts = [name for name in wishes.about.columns if name != "run"]
     frame = frame.drop([name for name in facts if name in frame.columns])
-    return frame.join(wishes.about, on="run", how="left", maintain_order="left")
+    units = {name: factor for name in facts if name in COUNTS and (factor := wishes.factor(name))}
+    about = wishes.about.with_columns(pl.col(name) * factor for name, factor in units.items())
+    return frame.join(about, on="run", how="left", maintain_order="left")
 
 
 def annealed(frame: pl.DataFrame, source: Source | None) -> pl.DataFrame:
@@ -201,10 +224,15 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
 def without(table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """The table but for the runs of these names; * stands for anything. Raises InputError where none is so."""
     runs = table["run"].unique(maintain_order=True).to_list()
-    for name in names:
-        if not any(fnmatchcase(run, name) for run in runs):
-            raise InputError(f"--without {name}: no run is called so; there are {', '.join(runs[:8])}.")
-    dropped = [run for run in runs if any(fnmatchcase(run, name) for name in names)]
+    meant = {
+        name: [run for run in runs if run is not None and (run == name or fnmatchcase(run, name))]
+        for name in names
+    }
+    for name, found in meant.items():
+        if not found:
+            there = ", ".join(str(run) for run in runs[:8])
+            raise InputError(f"--without {name}: no run is called so; there are {there}.")
+    dropped = {run for found in meant.values() for run in found}
     if len(dropped) == len(runs):
         raise InputError(f"--without {' --without '.join(names)} leaves no run: name fewer.")
-    return table.filter(~pl.col("run").is_in(dropped)) if dropped else table
+    return table.filter(~pl.col("run").is_in([*dropped], nulls_equal=True)) if dropped else table

@@ -10,6 +10,7 @@ from scalegrow.runs.importers.mapping import Mapping, sized
 from scalegrow.runs.importers.wishes import LAST, Wishes
 from scalegrow.runs.importers.words import told_by, unfit_loss
 from scalegrow.runs.table import SCRATCH
+from scalegrow.shape import SMALLEST
 
 RISE = 2.0  # a held-out loss that doubles and rises by over RISE_NATS within a run is no training run's
 RISE_NATS = 0.5
@@ -125,9 +126,20 @@ def sizes_are_sizes(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> No
         )
 
 
+def sizes_are_of_models(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
+    """A size below SMALLEST is no language model's: it counts thousands, millions or billions."""
+    if "n_params" in wishes.units or "n_params" in wishes.constants:
+        return
+    if row := first(table, pl.col("n_params") < SMALLEST):
+        raise InputError(
+            f"{at(row)}: {row['n_params']:.6g} parameters are fewer than any language model's: in which unit? "
+            "say --unit n_params=M (or B, k), and of the tokens too; --unit n_params=1 stands by the number."
+        )
+
+
 def tokens_fit_parameters(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None:
     """A run of less than a token for every hundred parameters counts in thousands, millions or billions."""
-    if {"tokens", "n_params"} & {*wishes.units}:
+    if 1.0 in (wishes.factor("tokens"), wishes.factor("n_params")):
         return
     share = pl.col("tokens") / pl.col("n_params")
     ends = table.group_by("run", maintain_order=True).last()
@@ -135,7 +147,7 @@ def tokens_fit_parameters(table: pl.DataFrame, mapping: Mapping, wishes: Wishes)
         raise InputError(
             f"{at(row)}: {row['tokens']:.6g} tokens for {row['n_params']:.6g} parameters cannot be: in which "
             "unit? say "
-            "--unit tokens=B (or M, k, 1), or --unit n_params=M."
+            "--unit tokens=B (or M, k), or --unit n_params=M; --unit tokens=1 stands by the numbers."
         )
 
 
@@ -212,7 +224,7 @@ def annealed_once(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> None
             raise InputError(
                 f"{at(row)}: {row['len']} losses of one run cannot all be annealed, a rate decays to its end "
                 "once: say "
-                "--set annealed=last, or --map annealed=COLUMN."
+                "--set annealed=last, --map annealed=COLUMN, or --set run=row where every row is a run of its own."
             )
     rate_stands = pl.col("annealed") & (pl.col(RATE_LEFT) > FELL)
     if RATE_LEFT in table.columns and (row := first(table, rate_stands)):
@@ -265,6 +277,7 @@ def runs_are_named(table: pl.DataFrame, mapping: Mapping, wishes: Wishes) -> Non
 CHECKS: tuple[Callable[[pl.DataFrame, Mapping, Wishes], None], ...] = (
     runs_are_named,
     sizes_are_sizes,
+    sizes_are_of_models,
     loss_is_in_nats,
     loss_is_a_number,
     loss_is_above_zero,

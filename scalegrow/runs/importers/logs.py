@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,23 +98,32 @@ def below(path: Path, pattern: str) -> list[Path]:
     """The file itself or what a folder holds, where the name is so."""
     if path.is_file():
         return [path] if fnmatchcase(path.name, pattern) else []
-    return sorted(path.rglob(pattern))
+    return sorted(found for found in path.rglob(pattern) if found.is_file())
 
 
 def resumed(records: pl.DataFrame, step: str) -> pl.DataFrame:
-    """Records in the order they were written, without those that a restart from an earlier step wrote again.
+    """Records in the order they were written, without values that a restart from an earlier step wrote again.
 
-    Where the step falls a session begins; what earlier ones wrote from its first step on is what the run did not
-    go on from.
+    Where the step falls a session begins. What an earlier session wrote from its first step on is what the run did
+    not go on from, of every column that the later session wrote too: a stray record replaces no loss.
     """
     steps = pl.col(step).forward_fill()
     session = (steps < steps.shift(1)).fill_null(False).cum_sum().alias("session")
     marked = records.with_columns(session)
-    begun = marked.group_by("session").agg(pl.col(step).min().alias("begun")).sort("session")
-    after = begun.with_columns(after=pl.col("begun").reverse().cum_min().reverse().shift(-1)).drop("begun")
-    marked = marked.join(after, on="session", how="left", maintain_order="left")
-    stale = (pl.col(step) >= pl.col("after")).fill_null(False)
-    return marked.filter(~stale).drop("session", "after")
+    if not marked["session"].max():
+        return records
+    values = [name for name in records.columns if name != step]
+    began = pl.col(step).min()
+    begun = marked.group_by("session").agg(
+        pl.when(pl.col(name).is_not_null().any()).then(began).alias(f"after {name}") for name in values
+    )
+    later = [pl.col(f"after {name}").reverse().fill_null(inf).cum_min().reverse().shift(-1) for name in values]
+    marked = marked.join(
+        begun.sort("session").with_columns(later), on="session", how="left", maintain_order="left"
+    )
+    stale = {name: (pl.col(step) >= pl.col(f"after {name}")).fill_null(False) for name in values}
+    kept = marked.with_columns(pl.when(~gone).then(name).alias(name) for name, gone in stale.items())
+    return kept.filter(pl.any_horizontal(pl.col(values).is_not_null())).select(records.columns)
 
 
 def named(paths: Sequence[Path]) -> list[str]:

@@ -28,6 +28,7 @@ LENGTHS = (
     "block_size",
     "context_length",
 )
+MOST_SEQUENCES, MOST_TOKENS = 32768, 1e8  # of one batch: above what any published run had
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def map_columns(logs: Logs, wishes: Wishes) -> Mapping:
     for column, source in mapping.items():
         require_single(logs, column, source)
     if "tokens" not in mapping and not told_about(wishes, "tokens"):
-        mapping |= {"tokens": product} if (product := tokens_from_steps(mapping)) else {}
+        mapping |= {"tokens": product} if (product := tokens_from_steps(logs, mapping, wishes)) else {}
     return mapping
 
 
@@ -249,12 +250,18 @@ def guess_run(logs: Logs) -> Source | None:
 
 def guess_step(logs: Logs) -> Source | None:
     """The optimiser's step: global_step before step before iter, and a tracker's own counter last."""
-    names = sorted(numeric(logs), key=lambda name: name.startswith("_"))
-    for known in words.STEPS:
-        for name in names:
-            if [w for w in words.words(name) if w not in words.TRAIN] == known:
-                return of_name(logs, "step", name, "the name")
+    for counter in (False, True):
+        for known in words.STEPS:
+            for name in numeric(logs):
+                said_words = [w for w in words.words(name) if w not in words.TRAIN]
+                if said_words == known and counts_calls(logs, name) == counter:
+                    return of_name(logs, "step", name, "calls of log, by the name" if counter else "the name")
     return None
+
+
+def counts_calls(logs: Logs, name: str) -> bool:
+    """Whether a column counts calls of the tracker's log, which need not be steps of the optimiser."""
+    return name == "_step" or (name == "step" and logs.kind == "trackio runs")
 
 
 def guess_tokens_per_step(logs: Logs) -> Source | None:
@@ -264,11 +271,19 @@ def guess_tokens_per_step(logs: Logs) -> Source | None:
             return of_name(logs, "tokens_per_step", name, "the name")
     last = {name.rpartition(".")[2]: name for name in logs.settings}
     batch, length = (next((last[n] for n in names if n in last), None) for names in (BATCHES, LENGTHS))
-    if batch is None or length is None:
+    if batch is None or length is None or _in_tokens(logs, batch, length):
         return None
     pair = [of_name(logs, "tokens_per_step", name, "") for name in (batch, length)]
     shown = " x ".join(source.shown for source in pair)
     return Source(shown, "global batch x length", reduce(lambda a, b: a * b, [s.value for s in pair]))
+
+
+def _in_tokens(logs: Logs, batch: str, length: str) -> bool:
+    """Whether a batch is too large to count sequences, as where a trainer counts it in tokens."""
+    sequences, tokens = (
+        pl.Series(logs.facts[SETTING + name]).cast(pl.Float64, strict=False) for name in (batch, length)
+    )
+    return bool(((sequences > MOST_SEQUENCES) | (sequences * tokens > MOST_TOKENS)).any())
 
 
 def guess_rate(logs: Logs) -> Source | None:
@@ -290,12 +305,15 @@ GUESSES: dict[str, Callable[[Logs], Source | None]] = {
 }
 
 
-def tokens_from_steps(mapping: Mapping) -> Source | None:
-    """Tokens = step x tokens of a step, where both are known."""
+def tokens_from_steps(logs: Logs, mapping: Mapping, wishes: Wishes) -> Source | None:
+    """Tokens = step x tokens of a step, where both are known; of calls that were counted only as the user says."""
     if not {"step", "tokens_per_step"} <= {*mapping}:
         return None
     step, each = mapping["step"], mapping["tokens_per_step"]
-    return Source(f"{step.shown} x {each.shown}", "step x tokens of a step", step.value * each.value)
+    if counts_calls(logs, step.shown) and not (step.said or each.said):
+        return None
+    product = Source(f"{step.shown} x {each.shown}", "step x tokens of a step", step.value * each.value)
+    return in_unit(product, "tokens", wishes) if "tokens" in wishes.units else product
 
 
 def numeric(logs: Logs) -> list[str]:

@@ -34,6 +34,8 @@ def read_logs(paths: Sequence[Path], kind: str | None = None) -> Logs:
     if kind is not None and kind not in FORMATS:
         raise InputError(f"--format {kind} is unknown: choose {', '.join(FORMATS)}.")
     found: dict[str, list[Path]] = {}
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"{paths[0]} or another is given twice, perhaps by a link: name each log once.")
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} is not there: give a log file, or a folder of a tracker's.")

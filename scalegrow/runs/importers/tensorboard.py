@@ -2,12 +2,14 @@
 
 Scalars are kept as step and value in arrays, so memory follows the number of scalars and not the size of the
 files, which histograms and images fill. TensorBoard keeps scalars in 32 bits, so tokens above 2^24 come rounded to
-1 part in 10^7. A folder called train, validation ... is a part of the run above it, as Keras writes them.
+1 part in 10^7. Folders called train and validation beside each other are parts of the run above them, as Keras
+writes them.
 """
 
 import json
 from array import array
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +31,35 @@ def find(path: Path) -> list[Path]:
 
 def read_events(paths: Sequence[Path]) -> Logs:
     """The scalars of every folder with event files as one run."""
+    folders = {path.absolute().parent for path in paths}
+    parts = {folder for folder in folders if is_part(folder, folders)}
     by_run: dict[Path, list[Path]] = {}
     for path in sorted(paths):
-        by_run.setdefault(run_of(path.absolute().parent), []).append(path)
+        folder = path.absolute().parent
+        by_run.setdefault(folder.parent if folder in parts else folder, []).append(path)
     names = named([*by_run])
-    logs = [log for (_, files), name in zip(by_run.items(), names, strict=True) if (log := read_run(files, name))]
+    runs = zip(by_run.values(), names, strict=True)
+    logs = [log for files, name in runs if (log := read_run(files, name, parts))]
     if not logs:
         raise InputError(f"{paths[0]} holds no scalar: give the event files of a run that logged its loss.")
     return together("TensorBoard events", logs)
 
 
-def run_of(folder: Path) -> Path:
-    """The folder that names the run: above one that is called as a part of it."""
-    return folder.parent if part_of(folder) else folder
+def is_part(folder: Path, folders: AbstractSet[Path]) -> bool:
+    """Whether a folder is called train or validation, and its run's other part lies beside it or above it."""
+    name = folder.name.lower()
+    other = HELD_OUT if name in TRAIN else TRAIN if name in HELD_OUT else set()
+    beside = {each.name.lower() for each in folders if each.parent == folder.parent}
+    return bool(other & beside) or (bool(other) and folder.parent in folders)
 
 
-def part_of(folder: Path) -> str:
-    """'validation/' of a folder that is called so, in front of its tags; '' of others."""
-    return f"{folder.name}/" if folder.name.lower() in HELD_OUT | TRAIN else ""
-
-
-def read_run(files: Sequence[Path], name: str) -> Log | None:
+def read_run(files: Sequence[Path], name: str, parts: AbstractSet[Path]) -> Log | None:
     """One run from its event files in the order they were begun; None where they hold no scalar."""
     scalars: Scalars = {}
     settings: dict[str, Any] = {}
     for file in files:
-        prefix = part_of(file.absolute().parent)
+        folder = file.absolute().parent
+        prefix = f"{folder.name}/" if folder in parts else ""
         for tag, step, value in events(file):
             if isinstance(value, float):
                 steps, values = scalars.setdefault(prefix + tag, (array("q"), array("d")))

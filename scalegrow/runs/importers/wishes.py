@@ -29,14 +29,15 @@ class Wishes:
     constants: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     about: pl.DataFrame | None = None
+    files: tuple[Path, ...] = ()  # that the facts were read from
 
     @classmethod
     def of(
         cls, columns: Sequence[str], constants: Sequence[str], units: Sequence[str], about: Path | None
     ) -> "Wishes":
         """From NAME=VALUE texts. Raises InputError on one that is not understood."""
-        facts = None if about is None else read_about(about)
-        wishes = cls(_pairs("--map", columns), _pairs("--set", constants), _pairs("--unit", units), facts)
+        facts, files = (None, ()) if about is None else (read_about(about), (about,))
+        wishes = cls(_pairs("--map", columns), _pairs("--set", constants), _pairs("--unit", units), facts, files)
         if twice := {*wishes.columns} & {*wishes.constants}:
             name = min(twice)
             raise InputError(f"{name} has both --map and --set: give one of them.")
@@ -118,4 +119,11 @@ def read_about(path: Path) -> pl.DataFrame:
     if facts["run"].is_duplicated().any():
         name = facts.filter(facts["run"].is_duplicated())["run"][0]
         raise InputError(f"--about {path} tells twice of {name}: give a row a run.")
-    return facts.with_columns(pl.col("run").cast(pl.String))
+    counts = [name for name in facts.columns if name in COUNTS and facts[name].dtype == pl.String]
+    try:
+        told = {name: [None if each is None else parse_count(each) for each in facts[name]] for name in counts}
+    except InputError as error:
+        raise InputError(f"--about {path}: {str(error).rstrip('.')}.") from None
+    return facts.with_columns(
+        pl.col("run").cast(pl.String), **{n: pl.Series(v, dtype=pl.Float64) for n, v in told.items()}
+    )

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 HELD_OUT = {"eval", "evaluation", "val", "valid", "validation", "test", "heldout", "held", "out", "dev", "holdout"}
 TRAIN = {"train", "training", "trainer", "tr"}
@@ -68,14 +69,15 @@ def words(name: str) -> list[str]:
 
 
 def unit_in(name: str) -> float:
-    """1e9 of 'tokens (B)' and 'tokens_billions'; 1 where the name has no unit."""
-    return next((UNITS[word] for word in reversed(words(name)) if word in UNITS), 1.0)
+    """1e9 of 'tokens (B)' and 'tokens_billions'; 1 where the name has no unit. Before a / stands a path."""
+    return next((UNITS[word] for word in reversed(words(name.rpartition("/")[2])) if word in UNITS), 1.0)
 
 
 def rank_of_loss(name: str, *, bare_is_final: bool) -> tuple[int, int] | None:
     """How well a name says held-out loss: kind (0 held out, 1 a table's loss, 2 of training), words too many.
 
     None where it is no loss in nats. A bare `loss` is a table's own column, and of a tracker the training loss.
+    Where a name says both, eval/train_loss, what stands nearer to its loss counts.
     """
     found = {*words(name)}
     if (
@@ -84,12 +86,26 @@ def rank_of_loss(name: str, *, bare_is_final: bool) -> tuple[int, int] | None:
         or (found & {"entropy"} and "cross" not in found)
     ):
         return None
+    found -= _farther(words(name))
     extra = len(found - LOSS - HELD_OUT - TRAIN - PLAIN_OF_LOSS)
     if found & HELD_OUT - {"out"}:
         return 0, 2 * extra + ("test" in found) + bool(found & PLAIN_OF_LOSS)
     if bare_is_final and not found & TRAIN:
         return 1, extra
     return 2, 2 * extra + bool(found & PLAIN_OF_LOSS)
+
+
+def _farther(said: list[str]) -> set[str]:
+    """Of words that say held out and words that say training, those that stand farther from the loss."""
+    at = [i for i, word in enumerate(said) if word in LOSS]
+
+    def nearest(kind: set[str]) -> float:
+        return min((abs(i - j) for i, word in enumerate(said) if word in kind for j in at), default=inf)
+
+    held, train = nearest(HELD_OUT - {"out"}), nearest(TRAIN)
+    if inf in (held, train):
+        return set()
+    return HELD_OUT if train <= held else TRAIN
 
 
 def unfit_loss(name: str) -> str | None:
@@ -124,7 +140,8 @@ def says_params(name: str) -> str | None:
     rest = found - counted - {"trainable"}
     if not rest:
         return "n_params"
-    return "n_params_non_embedding" if not rest - {"non", "embedding", "embed", "nonembedding", "no"} else None
+    without = rest & {"non", "no", "nonembedding"}
+    return "n_params_non_embedding" if without and not rest - without - {"embedding", "embed"} else None
 
 
 def says_flops(name: str) -> bool:
