@@ -203,3 +203,45 @@ def test_a_closed_log_says_so(tmp_path: Path) -> None:
     log.finish()
     with pytest.raises(InputError, match="is closed: open it again"):
         log.append(tokens=2e6, loss=3.0)
+
+
+def test_truths_of_numpy_count_and_what_is_refused_cuts_nothing(tmp_path: Path) -> None:
+    with open_log(tmp_path, n_params=1e6) as log:
+        for tokens in (1e6, 2e6, 3e6):
+            log.append(tokens=tokens, loss=4.0)
+    for wrong, message in (
+        ({"annealed": "no"}, "True or False"),
+        ({"step": 1.5}, "a whole number"),
+        ({"lr": {1}}, "number"),
+    ):
+        with open_log(tmp_path, n_params=1e6) as log, pytest.raises(InputError, match=message):
+            log.append(tokens=2e6, loss=3.5, **wrong)
+    assert collect(tmp_path)["tokens"].to_list() == [1e6, 2e6, 3e6]
+    with open_log(tmp_path, n_params=1e6) as log:
+        log.append(tokens=2e6, loss=3.5, annealed=np.bool_(True), step=np.int64(7), flops=np.float32(8))
+    assert collect(tmp_path).select("tokens", "annealed", "step").rows() == [(1e6, False, None), (2e6, True, 7)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"operator": "szp"},
+        {"base_params": "50M"},
+        {"base_tokens": math.nan},
+        {"seed": "x"},
+        {"data": {"a", "b"}},
+    ],
+)
+def test_a_row_that_no_table_could_hold_is_refused_before_training(row: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"log.jsonl"):
+        open_log(tmp_path, n_params=1e8, **row)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_evaluation_is_not_replaced_by_one_of_other_data(tmp_path: Path) -> None:
+    """Trainer.evaluate(test_set) gives its loss the same name."""
+    callback = trainer_callback(tmp_path, n_params=1e6, decays=True, tokens_per_step=1000)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=100, max_steps=100)
+    for loss in (3.0, 9.9):
+        callback.on_evaluate(None, state, None, {"eval_loss": loss})
+    assert collect(tmp_path)["loss"].to_list() == [3.0]

@@ -32,6 +32,8 @@ def trainer_callback(
     class LogToTable(base):  # type: ignore[misc, valid-type]
         """Logs on the process that is the world's first."""
 
+        logged_at = 0  # the last step that was logged
+
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             """Refuse before training what could not be logged after it."""
             if tokens_per_step is None and not _counts_tokens(args):
@@ -40,9 +42,12 @@ def trainer_callback(
                 )
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-            """One loss; an evaluation before training, or of another data set, is passed over."""
+            """One loss a step: an evaluation before training, of another data set, or again, is passed over."""
             if not state.is_world_process_zero or state.global_step == 0 or monitor not in metrics:
                 return
+            if state.global_step == self.logged_at:  # Trainer.evaluate(test_set), whose loss has the same name
+                return
+            self.logged_at = state.global_step
             tokens = (
                 state.num_input_tokens_seen if tokens_per_step is None else state.global_step * tokens_per_step
             )

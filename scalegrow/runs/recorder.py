@@ -33,10 +33,11 @@ class Recorder:
             raise InputError(f"{self.log.path}: {min(taken)} is the log's own: call it otherwise.")
         if not tokens > self._last:
             raise InputError(f"{self.log.path}: tokens go from {self._last:g} to {tokens:g}: log each count once.")
-        self._cut_from(tokens)
+        numbers = {name: self._numeric(name, value) for name, value in numbers.items()}
+        record = {**numbers, "tokens": tokens, "heldout_loss": loss, "annealed": self._truth(annealed)}
+        self._cut_from(tokens)  # once nothing can be refused any more
         self._last = tokens
-        numbers = {name: _plain(value) for name, value in numbers.items()}
-        self.log.append({**numbers, "tokens": tokens, "heldout_loss": loss, "annealed": annealed})
+        self.log.append(record)
 
     def finish(self) -> None:
         """Say that the run is at its end, and close."""
@@ -53,6 +54,21 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _numeric(self, name: str, value: Any) -> Any:
+        """A further number; a step is a whole one. Raises InputError on what the run table cannot hold."""
+        value = _plain(value)
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not isinstance(value, int | float) or (name == "step" and not whole):
+            raise InputError(f"{self.log.path}: {name} is {value!r}: give a {'whole ' * (name == 'step')}number.")
+        return int(value) if name == "step" else value
+
+    def _truth(self, annealed: Any) -> bool:
+        """Of Python, numpy or torch. Raises InputError on what is none."""
+        annealed = _plain(annealed)
+        if not isinstance(annealed, bool):
+            raise InputError(f"{self.log.path}: annealed is {annealed!r}: give True or False.")
+        return annealed
 
     def _cut_from(self, tokens: float) -> None:
         """Cut what an earlier session wrote at these tokens or later."""
@@ -108,12 +124,20 @@ def _require_place(path: Path) -> None:
 
 
 def _require_columns(row: dict[str, Any], path: Path) -> None:
-    """Raise InputError on a column that the run table does not have, or that differs within a run."""
-    from scalegrow.runs.table import COLUMNS  # polars, which a training loop need not load before
+    """Raise InputError on what no row of the run table can hold: unknown columns, a grown run without its base."""
+    import polars as pl  # which a training loop need not load before
+
+    from scalegrow.runs.table import COLUMNS, checked
 
     for name in row:
         if name not in COLUMNS or name in ("tokens", "loss", "annealed", "flops"):
             raise InputError(f"{path}: {name} is no column that holds for a whole run; see docs/run-table.md.")
+    try:
+        json.dumps(row, allow_nan=False)
+        first = pl.DataFrame([{**row, "tokens": 1.0, "loss": 1.0, "annealed": False}])
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: a column holds what no table can ({error}): give texts and numbers.") from None
+    checked(first, str(path))
 
 
 def _whole(path: Path) -> int:
