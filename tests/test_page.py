@@ -455,6 +455,9 @@ def test_the_table_reads_as_predict_s_own(fresh: Any, warmstart: Fit, asked_abou
     [
         ("base-number", "much", "no number above 0"),
         ("base-number", "1k", "off the ladder"),
+        ("base-number", "1,5B", "no number above 0"),
+        ("factor-number", "0x10", "no number above 0"),
+        ("base-tpp-number", "1e300", "more than 1e+18 tokens"),
         ("factor-number", "1", "does not grow"),
         ("tpp-number", "-3", "no number above 0"),
         ("tpp-number", "", "no number above 0"),
@@ -469,9 +472,11 @@ def test_bad_input_is_one_line_and_the_next_good_one_answers(
     refusal = fresh.find_element("id", "refusal")
     assert refusal.is_displayed()
     assert message in refusal.text
+    assert not fresh.find_element("id", "copy").is_enabled(), "the table is of the question before"
     typed(fresh, name, before)
     settled(fresh)
     assert not refusal.is_displayed()
+    assert fresh.find_element("id", "copy").is_enabled()
 
 
 @in_browser
@@ -634,6 +639,25 @@ def test_the_map_and_its_line_are_the_law_s(fresh: Any, warmstart: Fit, cost: st
         assert same(shown, finite(limit(g).value))
     for at in fresh.execute_script("return scalegrowPlan.limits()")[::6]:
         assert all(map(same, at["interval"], map(finite, (limit(at["g"]).low, limit(at["g"]).high))))
+
+
+@in_browser
+@pytest.mark.parametrize("tpp", ["1e-300", "1e9"])
+def test_a_budget_far_off_the_charts_draws_no_nonsense(fresh: Any, tpp: str) -> None:
+    typed(fresh, "tpp-number", tpp)
+    settled(fresh)
+    assert "NaN" not in fresh.find_element("tag name", "main").get_attribute("innerHTML")
+
+
+@in_browser
+def test_a_fit_s_name_is_quoted_in_the_command(chromium: Any, tmp_path: Path, warmstart: Fit) -> None:
+    """What a reader pastes runs predict and nothing else."""
+    name = "it's a $(touch pwn) `id` & fit.json"
+    path = tmp_path / "plan.html"
+    write_page(page(warmstart, name, START), path)
+    opened(chromium, path)
+    words = shlex.split(chromium.find_element("id", "command").text)
+    assert words[words.index("--fit") + 1 :] == [name]
 
 
 @in_browser

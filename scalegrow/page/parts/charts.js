@@ -70,7 +70,7 @@ function drawLoss(svg, found, d, tpp) {
   const range = [found[0].tpp, found[found.length - 1].tpp];
   const f = frame(svg, 250, range, padded(all), { xLabel: "", yLabel: "loss, nats per token" });
   const keys = `<g transform="translate(${f.right - 176} ${f.top + 8})">${line([[0, 0], [34, 0]], "var(--grown)")}<text class="halo" x="42" y="4">grown</text>${line([[90, 0], [124, 0]], "var(--scratch)", "7 4")}<text class="halo" x="130" y="4">scratch</text></g>`;
-  svg.innerHTML = f.axes + arm(found, "scratch", "var(--scratch)", "7 4", f) + arm(found, "grown", "var(--grown)", "", f) + here(f, tpp) + keys;
+  svg.innerHTML = f.axes + arm(found, "scratch", "var(--scratch)", "7 4", f) + arm(found, "grown", "var(--grown)", "", f) + here(f, range, tpp) + keys;
   svg.setAttribute("aria-label", `Loss against budget. At ${general(tpp, 3)} tokens per parameter: grown ${nats(d.lossGrown.value)}, from scratch ${nats(d.lossScratch.value)} nats per token.`);
 }
 
@@ -81,12 +81,12 @@ function drawDifference(svg, fit, found, d, tpp) {
   const zero = line([[f.left, f.Y(0)], [f.right, f.Y(0)]], "var(--ink)", "", 1);
   const [, low, high] = fit.domain.find(([name]) => name === "tpp") ?? ["tpp", ...range];
   const runs = `<path d="M${f.X(Math.max(low, range[0]))} ${f.bottom}H${f.X(Math.min(high, range[1]))}" stroke="var(--ink)" stroke-width="5"/>`;
-  svg.innerHTML = f.axes + zero + arm(found, "difference", "var(--grown)", "", f) + here(f, tpp) + runs + `<text class="halo faint" x="${f.left + 6}" y="${f.bottom - 6}">below 0 growing wins</text>`;
+  svg.innerHTML = f.axes + zero + arm(found, "difference", "var(--grown)", "", f) + here(f, range, tpp) + runs + `<text class="halo faint" x="${f.left + 6}" y="${f.bottom - 6}">below 0 growing wins</text>`;
   svg.setAttribute("aria-label", `Difference grown minus scratch against budget: ${signed(d.difference.value)} nats at ${general(tpp, 3)} tokens per parameter; break-even ${budgetText(d.breakEvenBudget.value)}.`);
 }
 
 /** The budget that is asked about. */
-const here = (f, tpp) => `<path d="M${f.X(tpp)} ${f.top}V${f.bottom}" stroke="var(--ink)" stroke-width="1.2" stroke-dasharray="3 3"/>`;
+const here = (f, [low, high], tpp) => (tpp < low || tpp > high ? "" : `<path d="M${f.X(tpp)} ${f.top}V${f.bottom}" stroke="var(--ink)" stroke-width="1.2" stroke-dasharray="3 3"/>`);
 
 /** The question at another factor and budget, of the same base. */
 function elsewhere(q, g, tpp) {

@@ -160,7 +160,7 @@ function bestFactor(fit, q, level) {
 
 /** Refuse a budget that the base's cost eats up, or that is more text than there is. */
 function requireDecidable(q) {
-  if (q.D > CONSTANTS.most_tokens) refuse("this budget is more than 1e+18 tokens: give a smaller budget.");
+  if (Math.max(q.D, q.base) > CONSTANTS.most_tokens) refuse("this budget is more than 1e+18 tokens: give a smaller budget.");
   if (tokensGrown(q) > 0) return;
   const cost = q.share * 6 * (q.N / q.g) * q.base;
   refuse(`the base costs ${general(cost, 3)} FLOPs, more than the whole budget of ${general(6 * q.N * q.D, 3)}: give a larger budget or base cost sunk.`);

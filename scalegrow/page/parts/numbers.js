@@ -40,11 +40,16 @@ function flops(x, digits = 3) {
   return `${Number(mantissa)}e${Number(power)}`;
 }
 
+/** The number of 2, 1.5 or 2e1; NaN of anything else, such as 0x10. */
+function readNumber(text) {
+  return /^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
+}
+
 const UNITS = { "": 0, k: 3, m: 6, b: 9, g: 9, t: 12 };
 
 /** The number of 74M, 1.2B, 5e7 or 50,000; NaN of anything else. */
 function readCount(text) {
-  const match = /^(\d[\d,_]*\.?\d*|\.\d+)(e[+-]?\d+)?\s*([kmbgt]?)$/i.exec(text.trim());
+  const match = /^((?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(?:\.\d*)?|\.\d+)(e[+-]?\d+)?\s*([kmbgt]?)$/i.exec(text.trim());
   if (!match || (match[2] && match[3])) return NaN;
   const power = UNITS[match[3].toLowerCase()];
   return Number(match[1].replace(/[,_]/g, "") + (match[2] || `e${power}`));

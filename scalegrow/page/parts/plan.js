@@ -2,7 +2,7 @@
 
 const fit = fitted(DATA.fit);
 fit.law = fitted({ ...DATA.fit, draws: DATA.fit.draws.map(() => []) }); // the law alone, without its draws
-const LEVEL = DATA.level, STEPS = 400, REACH = 20, CURVES_REACH = 3;
+const LEVEL = DATA.level, STEPS = 400, REACH = 20, CURVES_REACH = 3, FARTHEST = 1e6;
 const by = (id) => document.getElementById(id);
 
 /** A fitted range of a variable, so many times wider on both sides, inside hard limits. */
@@ -13,9 +13,9 @@ function reach(name, times, [least, most], around = 1) {
 
 const SLIDERS = {
   base: { id: "base", range: reach("N", 100, [LADDER.smallest, LADDER.largest]), read: readCount, show: shortest },
-  factor: { id: "factor", range: CONSTANTS.factors, read: Number, show: String },
-  tpp: { id: "tpp", range: reach("tpp", REACH, CONSTANTS.budgets_tpp), read: Number, show: String },
-  base_tpp: { id: "base-tpp", range: reach("base_tpp", REACH, CONSTANTS.budgets_tpp), read: Number, show: String },
+  factor: { id: "factor", range: CONSTANTS.factors, read: readNumber, show: String },
+  tpp: { id: "tpp", range: reach("tpp", REACH, CONSTANTS.budgets_tpp), read: readNumber, show: String },
+  base_tpp: { id: "base-tpp", range: reach("base_tpp", REACH, CONSTANTS.budgets_tpp), read: readNumber, show: String },
 };
 const RANGES = { g: SLIDERS.factor.range, tpp: SLIDERS.tpp.range };
 const asked = { ...DATA.start };
@@ -45,8 +45,11 @@ function command(words) {
   const cost = words.cost === "amortised" ? `amortised:${words.targets}` : words.cost;
   const level = LEVEL === 0.95 ? "" : ` --level ${LEVEL}`;
   return `scalegrow predict --base ${shortest(words.base)} --factor ${words.factor} --budget ${words.tpp}tpp --operator ${words.operator} ` +
-    `--base-budget ${words.base_tpp}tpp --base-cost ${cost} --fit ${/\s/.test(fit.name) ? `'${fit.name}'` : fit.name}${level}`;
+    `--base-budget ${words.base_tpp}tpp --base-cost ${cost} --fit ${quoted(fit.name)}${level}`;
 }
+
+/** A word as a POSIX shell reads it back, whatever is in it. */
+const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
 
 const digitsOf = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(12))) : x > 0 ? "inf" : "-inf");
 
@@ -111,10 +114,10 @@ function redrawMap(decision) {
   document.body.dataset.map = share < 1 ? "drawing" : "whole";
 }
 
-/** The budgets that the curves span: the fitted ones and some more, and always the one that is asked. */
+/** The budgets that the curves span: the fitted ones and some more, and the one that is asked unless a million times off. */
 function curvesRange() {
-  const [low, high] = reach("tpp", CURVES_REACH, CONSTANTS.budgets_tpp);
-  return [Math.min(low, asked.tpp), Math.max(high, asked.tpp)];
+  const [low, high] = reach("tpp", CURVES_REACH, CONSTANTS.budgets_tpp), drawn = clamp(asked.tpp, [low / FARTHEST, high * FARTHEST]);
+  return [Math.min(low, drawn), Math.max(high, drawn)];
 }
 
 function update() {
@@ -123,11 +126,13 @@ function update() {
     current = answer(asked);
   } catch (error) {
     by("refusal").hidden = false;
+    by("copy").disabled = true; // the table is of the question before
     setText("refusal", error.message);
     document.body.dataset.state = "refused";
     return;
   }
   by("refusal").hidden = true;
+  by("copy").disabled = false;
   showAnswer(current);
   curvesFound = curves(fit, current.decision.question, LEVEL, curvesRange());
   const { question } = current.decision, key = JSON.stringify([question.N / question.g, question.base, question.operator, question.share]);
