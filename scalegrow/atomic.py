@@ -16,13 +16,16 @@ from scalegrow.errors import InputError
 def new_file(target: Path) -> Iterator[Path]:
     """A path beside `target` to write; it replaces `target` at the end, and is gone after an error.
 
-    A link stays one, to the new file. Raises OSError where `target` is a folder, a device or another thing that a
-    file may not replace.
+    A link stays one, to the new file, and what killed processes left behind is removed. Raises OSError where
+    `target` is a folder, a device or another thing that a file may not replace.
     """
     target = target.resolve() if target.is_symlink() else target
     if target.exists() and not target.is_file():
         raise OSError(errno.EEXIST, "it is no regular file", str(target))
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        if not _lives(leftover.name.split(".")[-2]):
+            leftover.unlink(missing_ok=True)
     try:
         yield partial
         sync(partial)

@@ -389,6 +389,7 @@ REFUSED = [
     (("holdout", "few.csv"), "1 run cannot determine 5 coefficients of chinchilla: give at least 6"),
     (("loss", "--size", "100M", "--base", "50M"), "--size asks for models from scratch"),
     (("loss", "--size", "100M", "--factor", "2"), "give one"),
+    (("loss", "--fit", "chinchilla", "--base", "500B"), "chinchilla knows no grown runs"),
     (("residuals", "few.csv"), "cannot determine"),
     (("profile", "few.csv"), "cannot determine"),
 ]

@@ -41,6 +41,8 @@ DAMAGE = {
     "no calibration": lambda text: re.sub(r'"loss":\[\[.*?\]\]', '"loss":[]', text, count=1),
     "one draw": lambda text: re.sub(r'"draws":\[(\[[^\]]*\]).*', r'"draws":[\1]}', text, flags=re.S),
     "not a number": lambda text: text.replace('"draws":[[', '"draws":[[NaN,', 1),
+    "unknown variable": lambda text: text.replace('"base_tpp":[', '"base_sun":['),
+    "provenance of text": lambda text: re.sub(r'"provenance":\{[^}]*\}', '"provenance":"mine"', text),
     "missing coefficient": lambda text: text.replace('"alpha":', '"alfa":'),
 }
 
@@ -54,6 +56,20 @@ def test_damaged_files_are_refused_in_one_line(warmstart: Fit, tmp_path: Path, d
         read_fit(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_writer_left_is_removed(warmstart: Fit, tmp_path: Path) -> None:
+    """Of this very file, and of no process that lives."""
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, mine = int(done.stdout), os.getppid()
+    left = [
+        tmp_path / name
+        for name in (f".fit.json.{dead}.partial", f".fit.json.{mine}.partial", f".a.{dead}.partial")
+    ]
+    for path in left:
+        path.write_text("half")
+    write_fit(warmstart, tmp_path / "fit.json")
+    assert {*tmp_path.iterdir()} == {tmp_path / "fit.json", *left[1:]}
 
 
 def test_unwritable_places_are_refused(warmstart: Fit, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scalegrow.cli.predict import Words, asked, load_fit
 from scalegrow.cli.recommend import candidates_for, setting_of
 from scalegrow.cli.render import note
 from scalegrow.cli.select import load_selection
+from scalegrow.errors import InputError
 from scalegrow.laws import form_named
 from scalegrow.laws.fitted import Fit
 from scalegrow.laws.observations import Observations
@@ -83,10 +84,17 @@ def decision_map(question: Asked, held: str) -> None:
     draw(map.chart(drawn, question.level), map.caption(question.fit, fit, decision, held), question.out)
 
 
-def loss_curves(question: Asked, sizes: Sequence[str], runs: Runs) -> None:
-    """`plot loss`: of the question, where the fit is of a joint law and no sizes are given."""
+def loss_curves(question: Asked, sizes: Sequence[str], runs: Runs, *, grows: bool) -> None:
+    """`plot loss`: of the question, where the fit is of a joint law and no sizes are given.
+
+    grows: whether a growth was asked for. Raises InputError where the fit knows none.
+    """
     require_drawable(question.out)
     fit = load_fit(question.fit)
+    if not fit.law.form.joint and grows:
+        raise InputError(
+            f"{question.fit} knows no grown runs: give models from scratch, --size 200M, or another --fit."
+        )
     table = runs.load(question.fit)
     if fit.law.form.joint and not sizes:
         decision = question.decided()[1]

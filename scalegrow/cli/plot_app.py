@@ -101,13 +101,14 @@ def loss(
     from scalegrow.cli.plot import Asked, Runs, loss_curves
     from scalegrow.cli.predict import Words
 
-    if size and (base or factor or target):
+    grows = bool(base or factor or target)
+    if size and grows:
         raise InputError(
             "--size asks for models from scratch, --base, --factor and --target for a growth: give one."
         )
     growing = (factor_or(MEASURED, factor, target), target, budget, operator, base_budget, base_cost)
     words = Words(base or MEASURED_BASE, *growing)
-    loss_curves(Asked(words, fit, level, out), size or [], Runs(runs, rows, where or []))
+    loss_curves(Asked(words, fit, level, out), size or [], Runs(runs, rows, where or []), grows=grows)
 
 
 @plot.command()

@@ -13,13 +13,14 @@ from scalegrow.cli.render import (
     cells,
     console,
     json_estimate,
+    note,
     print_json,
     table,
 )
 from scalegrow.errors import InputError
 from scalegrow.growth import Growth, operator
 from scalegrow.laws.domain import LABELS, Domain, extrapolation_sentence
-from scalegrow.laws.fitted import Fit
+from scalegrow.laws.fitted import FEWEST_DRAWS, Fit
 from scalegrow.laws.store import read_fit
 from scalegrow.plan.advise import advice
 from scalegrow.plan.decide import BUDGETS_TPP, FACTORS, Decision, Estimate, Question, decide
@@ -83,8 +84,11 @@ def resolve_factor(base: str, factor: float | None, target: str | None) -> float
 
 
 def load_fit(name: str) -> Fit:
-    """A fit by path, or a shipped one by name."""
-    return read_fit(given_or(name, shipped_fit))
+    """A fit by path, or a shipped one by name; of few draws a line says that its intervals are rough."""
+    fit = read_fit(given_or(name, shipped_fit))
+    if len(fit.draws) < FEWEST_DRAWS:
+        note(f"note: {name} has {len(fit.draws)} draws, so its intervals are rough: fit again with --draws 1000.")
+    return fit
 
 
 def show(name: str, fit: Fit, growth: Growth, decision: Decision, sentence: str) -> None:

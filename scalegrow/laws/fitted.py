@@ -30,6 +30,7 @@ class FitStatus(Enum):
         return self in (FitStatus.CONVERGED, FitStatus.AT_BOUND)
 
 
+FEWEST_DRAWS = 100  # whose intervals are worth reading
 EVERYWHERE = 1e3  # ln units: farther outside than anything
 
 

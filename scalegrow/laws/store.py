@@ -14,7 +14,7 @@ from scalegrow.atomic import output_file
 from scalegrow.errors import InputError
 from scalegrow.laws import form_named
 from scalegrow.laws.document import require_ours
-from scalegrow.laws.domain import Domain
+from scalegrow.laws.domain import LABELS, Domain
 from scalegrow.laws.fitted import Calibration, Fit, FitStatus, Noise
 from scalegrow.laws.law import Law
 from scalegrow.laws.solve import Certificate
@@ -71,6 +71,10 @@ def from_json(data: Mapping[str, Any]) -> Fit:
         raise ValueError("draws do not match the law")
     if not len(noise.single) or not np.isfinite(np.concatenate([noise.single, noise.paired])).all():
         raise ValueError("noise is empty or not finite")
+    if strange := [name for name, _, _ in domain.ranges if name not in LABELS]:
+        raise ValueError(f"no law knows the variable {strange[0]}")
+    if not isinstance(data["provenance"], dict):
+        raise ValueError("provenance is no table of facts")
     if not all(knots.values()) or (form.joint and "g" not in domain):
         raise ValueError("domain or calibration is empty")
     return Fit(

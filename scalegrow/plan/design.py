@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from scalegrow.errors import InputError
-from scalegrow.laws.fitted import Fit
+from scalegrow.laws.fitted import FEWEST_DRAWS, Fit
 from scalegrow.laws.forecast import LEVEL, difference_draws, quantiles
 from scalegrow.laws.points import FloatArray, Points
 from scalegrow.plan.candidates import Candidate
@@ -23,7 +23,6 @@ from scalegrow.plan.pool import Chosen, Pool
 from scalegrow.runs.recipe import Recipe
 from scalegrow.runs.study import Block, Member, Study
 
-FEWEST_DRAWS = 100
 RANDOM_DESIGNS = 20  # that the design is compared with
 NO_GAIN = 1e-9  # of the variance: below, rounding
 Worth = Callable[[FloatArray, FloatArray], FloatArray]
