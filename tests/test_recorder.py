@@ -77,10 +77,15 @@ def test_what_contradicts_the_log_is_refused(tmp_path: Path) -> None:
         open_log(tmp_path / "b", n_params=2e8, annealed=True)
 
 
-def test_a_loop_loads_no_torch_and_no_tables_to_append() -> None:
-    program = "import sys, scalegrow.runs; print(sorted({'torch', 'polars', 'numpy'} & {*sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_a_loop_loads_no_torch_to_append(tmp_path: Path) -> None:
+    """And to be imported not even tables."""
+    program = (
+        "import sys; from scalegrow.runs import open_log; assert not {'polars', 'numpy'} & {*sys.modules}\n"
+        f"open_log({str(tmp_path)!r}, n_params=1e6).append(tokens=1e6, loss=4.0)\n"
+        "assert not {'torch', 'scipy', 'statsmodels', 'altair'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert collect(tmp_path)["loss"].to_list() == [4.0]
 
 
 def state(step: int, tokens: int = 0) -> SimpleNamespace:
