@@ -7,6 +7,7 @@ import scalegrow
 
 project = "scalegrow"
 author = "The scalegrow developers"
+project_copyright = author
 version = release = scalegrow.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

@@ -170,7 +170,7 @@ BAD = [
     ("fit", "nowhere.csv"),
     ("fit", "."),
     *(("fit", name) for name in TABLES),
-    ("fit", DIGITISED),
+    ("fit", DIGITISED, "--rows", "all"),
     ("fit", "chinchilla_epoch", "--law", "astrology"),
     ("fit", "chinchilla_epoch", "--law", "fading-capacity"),
     ("fit", "chinchilla_epoch", "--loss", "cubic"),
@@ -237,3 +237,12 @@ def test_fit_json_has_an_interval_for_every_coefficient() -> None:
     assert data["level"] == 0.9
     assert data["intervals"].keys() == data["coefficients"].keys()
     assert all(low < data["coefficients"][name] < high for name, (low, high) in data["intervals"].items())
+
+
+def test_a_table_with_mid_run_losses_is_fitted_by_its_annealed_ones_and_says_so() -> None:
+    """As a folder of logs is; both kinds together only refused."""
+    bare = run("fit", DIGITISED, "--fix", "E=0.402:1.305", "--no-calibrate", "--draws", "20")
+    asked = run("fit", DIGITISED, *ANNEALED, "--no-calibrate", "--draws", "20")
+    assert (bare.returncode, asked.returncode) == (0, 0), bare.stderr
+    assert "using 54 annealed losses of 425; others with --rows" in bare.stderr
+    assert bare.stdout == asked.stdout

@@ -181,3 +181,15 @@ def test_far_outside_there_is_no_advice_to_follow(warmstart: Fit) -> None:
     )
     assert "check it with a small run" in advice(warmstart, within)
     assert advice(warmstart, beyond).startswith("Too far to say: this lies 20 times outside")
+
+
+def test_a_verdict_that_the_runs_do_not_settle_says_so(warmstart: Fit) -> None:
+    """Its probability's interval holds both sides of one half; "too close to call" says so by itself."""
+    unsettled, close = (
+        advice(warmstart, decide(warmstart, Question(N=100e6, g=2.0, D=tpp * 100e6, D_base=1e9, operator="szp")))
+        for tpp in (10.0, 20.0)
+    )
+    assert unsettled.startswith("Lean towards growing: ")
+    assert "the runs do not settle it, more could turn it" in unsettled
+    assert close.startswith("Too close to call")
+    assert "settle" not in close

@@ -104,6 +104,16 @@ def test_nothing_is_overwritten_and_nothing_half_written(
         grow_checkpoint(base, tmp_path, growth, Policies("carry"), tmp_path)
 
 
+def test_a_deeper_target_keeps_what_is_there(inside: Scalegrow, base: Path, tmp_path: Path) -> None:
+    """Where nothing widens no operator of width is at work, unless it was asked for: szp shrinks at any width."""
+    deeper = ("grow", str(base), "--layers", "4", "--depth-operator", "zero_insert", "--json")
+    kept = json.loads(inside(*deeper, "--out", "kept", cwd=tmp_path).stdout)
+    assert kept["operator"] == "zero_pad"
+    assert kept["zero_step_kl"] == pytest.approx(0, abs=1e-9)
+    shrunk = json.loads(inside(*deeper, "--operator", "szp", "--out", "shrunk", cwd=tmp_path).stdout)
+    assert shrunk["zero_step_kl"] > 1e-3
+
+
 def test_the_command_grows_and_says_what_it_did(inside: Scalegrow, base: Path, tmp_path: Path) -> None:
     done = inside("grow", str(base), "--out", "grown", "--operator", "zero_pad", "--width", "1.5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -591,11 +591,11 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_the_map_is_read_in_grey() -> None:
-    """Every tenth of probability is lighter than the one before."""
+    """Every tenth of probability is darker than the one before, as in the chart."""
     ramp = re.findall(r"#[0-9a-f]{6}", source("charts.js").split("const RAMP = ")[1].split("]")[0])
     greys = [luminance(colour) for colour in ramp]
     assert len(greys) == 10
-    assert all(lighter > darker for darker, lighter in pairwise(greys))
+    assert all(darker < lighter for lighter, darker in pairwise(greys))
 
 
 def whole_map(driver: Any) -> list[dict[str, Any]]:

@@ -250,3 +250,10 @@ def test_the_last_evaluation_is_not_replaced_by_one_of_other_data(tmp_path: Path
     for loss in (3.0, 9.9):
         callback.on_evaluate(None, state, None, {"eval_loss": loss})
     assert collect(tmp_path)["loss"].to_list() == [3.0]
+
+
+def test_runs_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with open_log(tmp_path / name, n_params=1e6) as log:
+            log.append(tokens=1e6, loss=4.0)
+    assert collect(tmp_path)["folder"].to_list() == ["a", "b"]

@@ -29,7 +29,9 @@ LawName = Annotated[
 ]
 Rows = Annotated[
     str | None,
-    typer.Option(help="annealed, mid-run or all: which losses to use; by default all, of run logs the annealed."),
+    typer.Option(
+        help="annealed, mid-run or all: which losses to use; by default the annealed, where there are others too."
+    ),
 ]
 LossName = Annotated[str, typer.Option("--loss", help="huber, lad or l2, on log loss.")]
 Delta = Annotated[float, typer.Option(help="Huber's delta, in log loss.")]
@@ -407,9 +409,12 @@ def grow(
     path_out: Annotated[Path | None, typer.Argument(help="Where to grow a directory to; or --out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the grown checkpoint.")] = None,
     operator: Annotated[
-        str,
-        typer.Option(help="Growth operator, docs/growth.md; settings after colons: szp:shrink=0.4:moments=reset."),
-    ] = "szp",
+        str | None,
+        typer.Option(
+            help="Growth operator, docs/growth.md, by default szp, or zero_pad where nothing widens; settings "
+            "after colons: szp:shrink=0.4:moments=reset."
+        ),
+    ] = None,
     depth_operator: Annotated[
         str | None, typer.Option(help="How layers are added; default zero_insert or stack, as the operator.")
     ] = None,

@@ -1,7 +1,6 @@
 """From the options of `fit` and `validate` to a form and its observations."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
@@ -64,8 +63,8 @@ class Choice:
         return form
 
     def _rows(self, table: pl.DataFrame) -> pl.DataFrame:
-        """The rows that were asked for; of a folder of run logs the annealed ones, where there are any."""
-        if self.rows is None and Path(self.table).is_dir() and table["annealed"].any():
+        """The rows that were asked for; by default the annealed ones, where there are mid-run ones beside them."""
+        if self.rows is None and {True, False} <= {*table["annealed"]}:
             note(f"using {table['annealed'].sum()} annealed losses of {table.height}; others with --rows.")
             return keep_rows(table, "annealed")
         return keep_rows(table, self.rows or "all")

@@ -14,7 +14,7 @@ from scalegrow.shape import MLPShape, ModelShape, Shape
 from scalegrow.units import format_count
 
 ByCount = Callable[[Any, float], Shape]  # a base and how many parameters the target should have
-Operators = tuple[str, str | None]  # of width (or depth alone), of depth
+Operators = tuple[str | None, str | None]  # of width (or depth alone), of depth; None: as usual
 Given = dict[str, Any]  # options by name
 FACTORS = {"g_params": "in parameters", "g_non_embedding": "without embeddings", "g_width": "in width"}
 LARGEST_RATIO, LARGEST_SIZE, MOST_LAYERS = 1e4, 10**7, 10**4
@@ -95,7 +95,7 @@ class Target:
 def candidate(operators: Operators, arguments: Given, policies: Given) -> tuple[Operators, Given, Given]:
     """All three, with what is set after an operator's name over the options: szp:shrink=0.8:moments=reset."""
     name, depth = operators
-    if ":" not in name:
+    if name is None or ":" not in name:
         return operators, arguments, policies
     try:
         from scalegrow.train.candidates import ARGUMENTS, DEPTH, POLICIES, settings
@@ -104,6 +104,22 @@ def candidate(operators: Operators, arguments: Given, policies: Given) -> tuple[
     name, told = settings(name)
     own, rules = ({key: told[key] for key in keys if key in told} for keys in (ARGUMENTS, POLICIES))
     return (name, told.get(DEPTH, depth)), arguments | own, policies | rules
+
+
+def deepens(operators: Operators) -> bool:
+    """Whether the one that was asked for adds layers alone."""
+    return operators[0] is not None and operator(operators[0]).axis == "depth"
+
+
+def usual(operators: Operators, base: Shape, target: Shape) -> tuple[str, str | None]:
+    """szp where none is asked for; where nothing widens zero_pad, which leaves old weights as they are.
+
+    szp would shrink and shake all of them.
+    """
+    name, depth = operators
+    kept = ("n_layers",) if isinstance(base, ModelShape) else ("depth",)
+    deeper = replace(base, **{each: getattr(target, each) for each in kept})
+    return name or ("zero_pad" if deeper == target else "szp"), depth
 
 
 def run(
@@ -128,8 +144,8 @@ def run(
 
     config = RunConfig.from_dict(read_facts(checkpoint)["config"])
     base = config.model.shape
-    by_count = deepened_shape if operator(operators[0]).axis == "depth" else grown_shape
-    growth = plan(base, target.shape(base, by_count), *operators, Arguments(**arguments))
+    wanted = target.shape(base, deepened_shape if deepens(operators) else grown_shape)
+    growth = plan(base, wanted, *usual(operators, base, wanted), Arguments(**arguments))
     lineage = grow_checkpoint(checkpoint, out, growth, Policies(**policies), cache or out.parent / "packed")
     warn_of_twins(lineage["locked"], getattr(config.model, "dropout", 0.0))
     if lineage["new_token_share"]:

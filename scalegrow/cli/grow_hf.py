@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scalegrow.cli.grow import NEEDS_TORCH, Target, show_growth
+from scalegrow.cli.grow import NEEDS_TORCH, Operators, Target, deepens, show_growth, usual
 from scalegrow.cli.render import console, note, print_json
 from scalegrow.errors import InputError
-from scalegrow.growth import deepened_shape, operator
+from scalegrow.growth import deepened_shape
 from scalegrow.shape import ModelShape
 
 CONFIG, STATE = "config.json", "state.json"
@@ -48,7 +48,7 @@ def run(
     folder: Path,
     out: Path,
     target: Target,
-    operators: tuple[str, str | None],
+    operators: Operators,
     arguments: dict[str, Any],
     policies: dict[str, str],
     comparison: Comparison,
@@ -70,8 +70,8 @@ def run(
     text = Text(comparison.path, comparison.n_tokens) if comparison.path else None
     base = open_base(folder)
     shape = base.config.shape
-    sized = target.shape(shape, deepened_shape if operator(operators[0]).axis == "depth" else scaled_shape)
-    growth = plan(shape, sized, *operators, Arguments(**arguments))
+    sized = target.shape(shape, deepened_shape if deepens(operators) else scaled_shape)
+    growth = plan(shape, sized, *usual(operators, shape, sized), Arguments(**arguments))
     assert isinstance(growth.target, ModelShape)
     done = grow_directory(base, out, growth, text)
     note_if_unchecked(done)
@@ -94,7 +94,10 @@ def run(
 def note_if_unchecked(done: dict[str, Any]) -> None:
     """A note where transformers could not be asked whether it loads what was written."""
     if not done["checked_with_transformers"]:
-        note("transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]'.")
+        note(
+            "transformers is not installed, so that it loads this was not checked: pip install 'scalegrow[hf]', "
+            "or '.[hf]' here."
+        )
 
 
 def require_no_policies(policies: dict[str, str]) -> None:

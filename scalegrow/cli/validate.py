@@ -115,7 +115,7 @@ def show(scheme: str, validation: Validation, level: float) -> None:
 
 def difference_cells(frame: pl.DataFrame, level: float) -> Cells:
     """One row per held-out cell."""
-    columns = ("operator", "N", "tpp", "g", "true", "predicted", f"{level:.0%} new run", "sign", "inside")
+    columns = ("operator", "N", "tpp", "g", "true", "predicted", f"{level:.0%} new run", "sign", "covered")
     rows: list[tuple[str, ...]] = [
         (
             r["operator"],

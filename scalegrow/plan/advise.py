@@ -20,7 +20,13 @@ def advice(fit: Fit, decision: Decision) -> str:
             f"Too far to say: this lies {far:.2g} times outside the runs behind the fit, and the numbers are "
             "the law's alone; fit runs nearer to the question, or ask inside the fitted range."
         )
-    reasons = [_difference(decision), _limit(decision), _paid(fit, decision), _range(decision)]
+    reasons = [
+        _difference(decision),
+        _limit(decision),
+        _paid(fit, decision),
+        _unsettled(decision),
+        _range(decision),
+    ]
     return _verdict(decision) + ": " + "; ".join(reason for reason in reasons if reason) + "."
 
 
@@ -77,8 +83,16 @@ def _paid(fit: Fit, decision: Decision) -> str:
     if other.value[0] < 0:
         return ""
     return (
-        f"charged for the base's own training, the expected gain would be gone (probability {other.wins[0]:.2f})"
+        "charged for the base's own training, the expected gain would be gone (it then wins with probability "
+        f"{other.wins[0]:.2f})"
     )
+
+
+def _unsettled(decision: Decision) -> str:
+    """That more runs could turn a verdict, where the probability's interval holds both sides of one half."""
+    chance = decision.probability_growing_wins
+    close = 1 - LIKELY < chance.value < LIKELY
+    return "" if close or not chance.low < 0.5 < chance.high else "the runs do not settle it, more could turn it"
 
 
 def _range(decision: Decision) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Format = Literal["html", "png", "svg", "pdf", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-NEEDS_PLOTS = "charts need altair and vl-convert: pip install 'scalegrow[plots]'."
+NEEDS_PLOTS = "charts need altair and vl-convert: pip install 'scalegrow[plots]', or '.[plots]' here."
 OPTIONS: dict[str, dict[str, Any]] = {"html": {"inline": True}, "png": {"scale_factor": 2.0}}
 MENU = {"actions": {"export": True, "source": True, "compiled": False, "editor": False}}  # of an HTML page
 

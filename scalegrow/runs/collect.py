@@ -161,7 +161,7 @@ def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> li
         {
             **{name: notes[path.parent.parent].get(name) for name in noted},
             **{name: watched[path.parent.parent].get(name) for name in signals},
-            "folder": str(path.parent.relative_to(folder).parent),
+            "folder": str(_run_folder(header, path).relative_to(folder)),
             "stage": header.get("stage"),
             "source": "run logs",
             **{column: config.get(name) for column, name in ALWAYS.items()},
@@ -170,6 +170,11 @@ def _facts(headers: list[dict[str, Any]], paths: list[Path], folder: Path) -> li
         }
         for header, config, path in zip(headers, settings, paths, strict=True)
     ]
+
+
+def _run_folder(header: dict[str, Any], path: Path) -> Path:
+    """RUN of RUN/STAGE/log.jsonl, or of RUN/log.jsonl, where a loop without stages keeps its own."""
+    return path.parent.parent if header.get("stage") else path.parent
 
 
 def differing(settings: list[dict[str, Any]]) -> dict[str, list[str]]:

@@ -191,7 +191,9 @@ def needed(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise InputError(f"this needs the {package} package: pip install 'scalegrow[{extra}]'.") from None
+        raise InputError(
+            f"this needs the {package} package: pip install 'scalegrow[{extra}]', or '.[{extra}]' here."
+        ) from None
 
 
 def _bpe_size(spec: str) -> int:

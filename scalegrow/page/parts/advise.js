@@ -7,7 +7,7 @@ function advice(fit, d) {
       "the law's alone; fit runs nearer to the question, or ask inside the fitted range.";
   }
   const outside = d.distance === 0 ? "" : "this lies outside the runs behind the fit, so check it with a small run";
-  const reasons = [expected(d), limit(d), ifPaid(fit, d), outside];
+  const reasons = [expected(d), limit(d), ifPaid(fit, d), unsettled(d), outside];
   return `${verdict(d)}: ${reasons.filter(Boolean).join("; ")}.`;
 }
 
@@ -41,7 +41,13 @@ function ifPaid(fit, d) {
   if (tokensGrown(paid) <= 0) return "a base paid from this budget would leave nothing to train on";
   const other = forecastDifference(fit, paid, d.level);
   if (other.difference.value < 0) return "";
-  return `charged for the base's own training, the expected gain would be gone (probability ${fixed(other.wins.value, 2)})`;
+  return `charged for the base's own training, the expected gain would be gone (it then wins with probability ${fixed(other.wins.value, 2)})`;
+}
+
+/** That more runs could turn a verdict, where the probability's interval holds both sides of one half. */
+function unsettled(d) {
+  const chance = d.wins.value, [low, high] = d.wins.interval, close = 1 - CONSTANTS.likely < chance && chance < CONSTANTS.likely;
+  return close || !(low < 0.5 && 0.5 < high) ? "" : "the runs do not settle it, more could turn it";
 }
 
 /** "lies inside the fitted range", or which variables lie outside it and how far. */

@@ -1,6 +1,6 @@
 // Three charts in SVG, redrawn whole: lines that differ in dash as well as colour, a map that is read in grey.
 
-const RAMP = ["#00224e", "#1b3769", "#35456c", "#4f576c", "#666970", "#7d7c78", "#948e77", "#b3a768", "#d2c257", "#fee838"]; // cividis
+const RAMP = ["#fee838", "#d2c257", "#b3a768", "#948e77", "#7d7c78", "#666970", "#4f576c", "#35456c", "#1b3769", "#00224e"]; // cividis, dark where growing wins as in scalegrow plot map
 const MAP_COLUMNS = 36, MAP_ROWS = 28, CURVE_POINTS = 41, BAND_POINTS = 17, SLICE_MS = 56, REST_MS = 500, BREATH_MS = 20;
 
 /** Round numbers 1, 2, 5 x 10^k in a range; fewer of them where there is little room. */

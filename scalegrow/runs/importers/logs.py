@@ -91,7 +91,9 @@ def library(name: str, extra: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(f"reading these logs needs {extra}: pip install 'scalegrow[{extra}]'.") from None
+        raise InputError(
+            f"reading these logs needs {extra}: pip install 'scalegrow[{extra}]', or '.[{extra}]' here."
+        ) from None
 
 
 def below(path: Path, pattern: str) -> list[Path]:
