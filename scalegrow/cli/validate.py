@@ -1,5 +1,6 @@
 """`scalegrow validate`: held-out runs against their predictions."""
 
+import math
 from typing import Any
 
 import polars as pl
@@ -170,5 +171,5 @@ def loss_bins(frame: pl.DataFrame, level: float) -> Cells:
 def knots(points: tuple[tuple[float, float], ...]) -> str:
     """'x 1.1 inside, x 2.0 at 2.3 times outside'."""
     words = [f"x {points[0][1]:.2f} inside the data"]
-    words += [f"x {factor:.2f} at e^{distance:.2f} times outside" for distance, factor in points[1:]]
+    words += [f"x {factor:.2f} at {math.exp(distance):.2g} times outside" for distance, factor in points[1:]]
     return ", ".join(words)
