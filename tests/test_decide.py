@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from scalegrow.budget import BaseCost
@@ -11,8 +12,10 @@ from scalegrow.laws import form_named
 from scalegrow.laws.fitted import Calibration, Fit, FitStatus
 from scalegrow.laws.law import Law
 from scalegrow.laws.points import Points
-from scalegrow.plan.advise import advice
+from scalegrow.plan.advise import advice, too_far
 from scalegrow.plan.decide import Question, decide, first_crossing, grown_points
+from scalegrow.runs.shipped import load_table
+from scalegrow.runs.table import keep_rows
 
 HUNDRED_MILLION = Question(N=1e8, g=2.0, D=2e9, D_base=1e9, operator="szp")
 
@@ -193,3 +196,18 @@ def test_a_verdict_that_the_runs_do_not_settle_says_so(warmstart: Fit) -> None:
     assert "the runs do not settle it, more could turn it" in unsettled
     assert close.startswith("Too close to call")
     assert "settle" not in close
+
+
+def test_the_limit_that_is_told_of_net2net_is_there(warmstart: Fit) -> None:
+    """docs/limits.md: every published net2net run ends above scratch, where the law expects the opposite."""
+    runs = keep_rows(load_table("warmstart_2605_13405_digitised"), "annealed")
+    scratch = runs.filter(pl.col("operator") == "scratch").select(
+        "n_params", "tokens", pl.col("loss").alias("scratch")
+    )
+    grown = runs.filter(pl.col("operator") == "net2net").join(scratch, on=["n_params", "tokens"])
+    assert grown.height == 21
+    assert (grown["loss"] > grown["scratch"]).all()
+    told = Question(N=134.6e6, g=1.745, D=1.346e9, D_base=20 * 77.1e6, operator="net2net")
+    expected = decide(warmstart, told)
+    assert expected.difference.value < 0
+    assert not too_far(expected.extrapolation)
