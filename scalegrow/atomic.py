@@ -23,9 +23,8 @@ def new_file(target: Path) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         raise OSError(errno.EEXIST, "it is no regular file", str(target))
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        if not _lives(leftover.name.split(".")[-2]):
-            leftover.unlink(missing_ok=True)
+    for leftover in _left_behind(target, f".{target.name}"):
+        leftover.unlink(missing_ok=True)
     try:
         yield partial
         sync(partial)
@@ -51,9 +50,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     Every process fills one of its own; what killed ones left behind is removed.
     """
     partial = partial_of(target)
-    for leftover in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
-        if leftover == partial or not _lives(leftover.name.split(".")[-2]):
-            shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in (partial, *_left_behind(target, target.name)):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -68,6 +66,12 @@ def new_folder(target: Path) -> Iterator[Path]:
 def partial_of(target: Path) -> Path:
     """Where a folder is made before it takes its name."""
     return target.with_name(f"{target.name}.{os.getpid()}.partial")
+
+
+def _left_behind(target: Path, name: str) -> list[Path]:
+    """What processes that are gone began to write of a target, NAME.PROCESS.partial beside it."""
+    begun = target.parent.glob(f"{glob.escape(name)}.*.partial")
+    return [path for path in begun if not _lives(path.name.split(".")[-2])]
 
 
 def _lives(process: str) -> bool:
