@@ -109,6 +109,10 @@ function drawAll() {
 /** The map as far as it is known, and how far that is. */
 function redrawMap(decision) {
   drawMap(by("map-chart"), fit, decision, asked.tpp, RANGES, chances, limits);
+  showProgress();
+}
+
+function showProgress() {
   const share = (chances.length / (MAP_COLUMNS * MAP_ROWS) + limits.length / BAND_POINTS) / 2;
   setText("map-progress", share < 1 ? `Drawing: ${fixed(100 * share, 0)}% of the map.` : "");
   document.body.dataset.map = share < 1 ? "drawing" : "whole";
@@ -155,7 +159,8 @@ function fillMap(mine) {
 function fillBand(mine) {
   if (mine !== run || limits.length === BAND_POINTS) return;
   limits.push(limitAt(fit, current.decision.question, limits.length, RANGES, LEVEL));
-  redrawMap(current.decision);
+  if (limits.length < BAND_POINTS) showProgress(); // the band is drawn once it is whole
+  else redrawMap(current.decision);
   setTimeout(() => fillBand(mine), BREATH_MS);
 }
 
