@@ -6,7 +6,6 @@ It needs the dev extra (Pillow comes with tensorboard) and Debian's chromium and
 
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +18,7 @@ from scalegrow.cli import _run
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browsing import PATIENCE_S, browser, opened, preferring, resized  # noqa: E402  the tests' own browser
+from browsing import browser, mapped, opened, preferring, resized  # noqa: E402  the tests' own browser
 
 COLOURS, HEIGHT = 128, 1150  # of a picture: small, and all that is above the table
 
@@ -50,21 +49,12 @@ def page_of(base: str, folder: Path) -> Path:
     return out
 
 
-def wait_for_the_map(driver: Any) -> None:
-    """Until the page has drawn all of it."""
-    until = time.monotonic() + PATIENCE_S
-    while driver.execute_script("return document.body.dataset.map") != "whole":
-        if time.monotonic() > until:
-            raise SystemExit("the page's map was not drawn.")
-        time.sleep(0.1)
-
-
 def draw(driver: Any, picture: Picture, page: Path) -> None:
     """The top of the page, in few colours."""
     preferring(driver, picture.scheme)
     resized(driver, picture.width, HEIGHT)
     opened(driver, page)
-    wait_for_the_map(driver)
+    mapped(driver)
     drawn = Image.open(BytesIO(driver.get_screenshot_as_png())).convert("RGB")
     small = drawn.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(ROOT / "docs" / "page" / f"{picture.name}.png", optimize=True)

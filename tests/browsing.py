@@ -52,8 +52,17 @@ def preferring(driver: Any, scheme: str) -> None:
 
 def settled(driver: Any, state: str = "ready") -> None:
     """Wait until the page has answered, and refused or not."""
+    _says(driver, "state", state)
+
+
+def mapped(driver: Any) -> None:
+    """Wait until the page has drawn all of its map, the line's interval too."""
+    _says(driver, "map", "whole")
+
+
+def _says(driver: Any, fact: str, wanted: str) -> None:
     until = time.monotonic() + PATIENCE_S
-    while driver.execute_script("return document.body.dataset.state") != state:
+    while driver.execute_script("return document.body.dataset[arguments[0]]", fact) != wanted:
         assert time.monotonic() < until, driver.get_log("browser")
         time.sleep(0.02)
 

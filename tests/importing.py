@@ -1,12 +1,10 @@
 """Logs of other trainers as the command reads them, and the numbers that the committed ones hold."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import polars as pl
+from scripts import module_at
 
 from scalegrow.runs.importers.ask import ask_for_missing
 from scalegrow.runs.importers.build import build, without
@@ -20,18 +18,7 @@ LOGS = Path(__file__).parent / "logs"
 LAST = ("annealed=last",)
 
 
-def writer() -> ModuleType:
-    """tests/logs/write.py, the numbers that the committed files hold."""
-    spec = importlib.util.spec_from_file_location("write", LOGS / "write.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["write"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-WRITE = writer()
+WRITE = module_at(LOGS / "write.py", known=True)  # the numbers that the committed files hold
 
 
 def understood(

@@ -5,7 +5,6 @@ import json
 import math
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import CHROMIUM, DRIVER, PATIENCE_S, browser, opened, preferring, resized, settled
+from browsing import CHROMIUM, DRIVER, browser, mapped, opened, preferring, resized, settled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -600,10 +599,7 @@ def test_the_map_is_read_in_grey() -> None:
 
 def whole_map(driver: Any) -> list[dict[str, Any]]:
     """The cells, once all are there, the line's interval too; until then the page says that it draws."""
-    until = time.monotonic() + PATIENCE_S
-    while driver.execute_script("return document.body.dataset.map") != "whole":
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    mapped(driver)
     assert driver.find_element("id", "map-progress").text == ""
     return list(driver.execute_script("return scalegrowPlan.mapCells()"))
 
